@@ -1,0 +1,1 @@
+"""What Parley decides: pure, without clock, chance, files or network."""

@@ -1,0 +1,73 @@
+"""An agent: a prompt, a model, tools and limits. Its version is the hash of these."""
+
+import hashlib
+import json
+import re
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from parley.core.limits import Limits
+from parley.core.tool import NAME_PATTERN, Tool
+
+DEFAULT_MODEL = "claude-sonnet-5-5"
+
+
+class Agent(BaseModel):
+    """What a user writes in `layers/agent/agent.py`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    id: str = Field(pattern=r"^[a-z0-9-]{1,64}$")
+    """Slug in every URL of this agent."""
+
+    prompt: str = Field(min_length=1)
+    """System prompt."""
+
+    name: str = ""
+    """Name for people; the id when empty."""
+
+    description: str = ""
+
+    model: str = DEFAULT_MODEL
+    """Model id, as the provider spells it."""
+
+    tools: tuple[Tool, ...] = ()
+
+    limits: Limits = Limits()
+
+    @field_validator("tools")
+    @classmethod
+    def _names_are_unique_and_legal(cls, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
+        names = [tool.name for tool in tools]
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two tools have the same name: {', '.join(doubled)}")
+        if illegal := [name for name in names if not re.match(NAME_PATTERN, name)]:
+            raise ValueError(f"tool names must match {NAME_PATTERN}: {', '.join(illegal)}")
+        return tools
+
+    def tool(self, name: str) -> Tool | None:
+        """Return the tool of that name, or `None`."""
+        return next((tool for tool in self.tools if tool.name == name), None)
+
+    @cached_property
+    def tools_json(self) -> bytes:
+        """The `tools` of a model request: the same bytes in every request keep the model's cache warm."""
+        tools: list[dict[str, Any]] = [
+            {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
+            for tool in self.tools
+        ]
+        return json.dumps(tools, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @cached_property
+    def version(self) -> int:
+        """Hash of what the agent is, as a positive integer that JavaScript can hold (48 bits)."""
+        parts = [
+            self.prompt,
+            self.model,
+            self.tools_json.decode(),
+            json.dumps([tool.effect for tool in self.tools]),
+            self.limits.model_dump_json(),
+        ]
+        return int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest()[:6], "big") or 1

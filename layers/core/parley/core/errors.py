@@ -1,0 +1,127 @@
+"""Every error Parley raises on purpose.
+
+    ParleyError                    code                     status
+    ├── Malformed                  malformed                400   cannot be parsed: JSON, header, cursor
+    ├── NotFound                   *_not_found              404   unknown, deleted, expired, or somebody else's
+    ├── Conflict                   (given)                  409   well-formed, but not now
+    │   └── SessionBusy            session_busy             409
+    ├── TooLarge                   too_large                413
+    ├── Invalid                    invalid_input            422   well-formed, but not acceptable
+    │   └── IdempotencyMismatch    idempotency_mismatch     422
+    ├── Unavailable                store_unavailable        503   try again
+    ├── ModelError                 model_*                  502   raised by a model adapter, handled by the engine
+    └── Fenced                     fenced                   409   another driver has the run; never reaches a client
+
+The status is a hint for whoever answers; nothing here knows HTTP. `code` is stable and safe to branch on.
+"""
+
+from typing import ClassVar, Literal
+
+
+class ParleyError(Exception):
+    """The root: a message for people, a code for programs."""
+
+    status: ClassVar[int] = 500
+    code: str = "internal_error"
+    retry_after_seconds: int | None = None
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+
+
+class Malformed(ParleyError):
+    """What was sent cannot be parsed."""
+
+    status = 400
+    code = "malformed"
+
+
+class NotFound(ParleyError):
+    """There is no such thing for this caller; unknown and foreign look the same."""
+
+    status = 404
+    code = "not_found"
+
+    def __init__(self, what: str, id: str) -> None:
+        super().__init__(f"There is no {what} '{id}'.", code=f"{what.replace(' ', '_')}_not_found")
+
+
+class Conflict(ParleyError):
+    """The request is fine but does not fit the present state."""
+
+    status = 409
+    code = "conflict"
+
+
+class SessionBusy(Conflict):
+    """A run is open in this session."""
+
+    code = "session_busy"
+
+    def __init__(self, session_id: str, run_id: str) -> None:
+        super().__init__(
+            f"Session '{session_id}' is busy with run '{run_id}'. Wait until it has finished, then send again."
+        )
+
+
+class TooLarge(ParleyError):
+    """More bytes than the limit allows; nothing was stored."""
+
+    status = 413
+    code = "too_large"
+
+
+class Invalid(ParleyError):
+    """Understood, but refused: a value, a name or a combination that is not allowed."""
+
+    status = 422
+    code = "invalid_input"
+
+
+class IdempotencyMismatch(Invalid):
+    """The `Idempotency-Key` was used before with another body."""
+
+    code = "idempotency_mismatch"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used before with a different body. Use a new key for a new request.")
+
+
+class Unavailable(ParleyError):
+    """The store does not answer for now; whether a write happened is decided by the next read."""
+
+    status = 503
+    code = "store_unavailable"
+    retry_after_seconds = 1
+
+
+ModelFailure = Literal["overloaded", "rate_limited", "request_failed", "refused_request", "cut_short"]
+
+
+class ModelError(ParleyError):
+    """A model call gave no whole answer.
+
+    `refused_request` means that the same request will be refused again; every other failure may be retried.
+    """
+
+    status = 502
+
+    def __init__(self, failure: ModelFailure, message: str, *, retry_after_seconds: int | None = None) -> None:
+        super().__init__(message, code=f"model_{failure}")
+        self.failure = failure
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.failure != "refused_request"
+
+
+class Fenced(ParleyError):
+    """A newer claim or a delete stands in the log: this driver must stop and store nothing more."""
+
+    status = 409
+    code = "fenced"

@@ -1,0 +1,36 @@
+"""What one agent may use before Parley stops it. Every limit ends in something visible, never in silence."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_INPUT_BYTES = 1_000_000
+"""UTF-8 bytes of one user message; more is refused with 413."""
+
+MAX_TOOL_OUTPUT_BYTES = 256 * 1024
+"""UTF-8 bytes of one tool's output that reach the model; the rest is cut and said to be cut."""
+
+MAX_BLOCKS_PER_ANSWER = 48
+"""Blocks of one model answer; it is stored as one entry, and an entry holds 64 events."""
+
+
+class Limits(BaseModel):
+    """Limits of one run; an `Agent` may set its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_steps: int = Field(default=25, ge=1, le=1000)
+    """Model answers in one run; then `run.failed` with code `step_limit`."""
+
+    max_model_retries: int = Field(default=4, ge=0, le=20)
+    """Failed model calls in a row that are tried again; then `run.failed` with the last failure's code."""
+
+    max_claims: int = Field(default=5, ge=2, le=50)
+    """Drivers in a row that may die without a step of progress; then `run.failed` with code `poisoned`."""
+
+    max_tokens: int = Field(default=16_000, ge=1, le=200_000)
+    """Output tokens of one model answer, thinking included."""
+
+    thinking_tokens: int = Field(default=2_000, ge=0, le=100_000)
+    """Of these, tokens the model may spend on thinking (at least 1,024); 0 turns thinking off."""
+
+    tool_timeout_seconds: float = Field(default=20.0, gt=0, le=600)
+    """Time for one tool call, unless the tool sets its own."""

@@ -1,0 +1,109 @@
+"""What to do next. `next_step` is total and pure: from any log, any process can go on.
+
+A time-out, a second delivery, a decision three days later and a kill -9 all end here, with the same answer.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from parley.core.agent import Agent
+from parley.core.limits import Limits
+from parley.core.session import Call, Run, Session
+
+
+@dataclass(frozen=True, slots=True)
+class CallModel:
+    """Ask the model for its next answer, `after_seconds` when the last call failed."""
+
+    after_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CallTools:
+    """Make these calls, at the same time."""
+
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskPerson:
+    """Wait for a person's word on these calls; `interrupted` are those whose outcome has just become unknown."""
+
+    calls: tuple[Call, ...]
+    interrupted: tuple[Call, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do until something is added to the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Close the run with an answer."""
+
+    status: Literal["completed", "completed_with_errors"]
+    stop_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Close the run without one."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+Close = Finish | Fail
+Step = CallModel | CallTools | AskPerson | Wait | Close
+
+
+def next_step(session: Session, agent: Agent) -> Step:
+    """Decide what the open run needs now."""
+    run = session.run
+    if run is None or not run.open or run.parked:
+        return Wait()
+    if gave_up := _gives_up(run, agent.limits):
+        return gave_up
+    if run.calls:
+        return _next_calls(run)
+    match run.stop_reason:
+        case None | "pause_turn" if run.steps >= agent.limits.max_steps:
+            return Fail("step_limit", f"The run reached its limit of {agent.limits.max_steps} steps.")
+        case None | "pause_turn":
+            return CallModel(after_seconds=run.retry_after_seconds)
+        case "refusal":
+            return Fail("model_refused", "The model refused to answer.")
+        case "model_context_window_exceeded":
+            return Fail("context_full", "The conversation no longer fits the model's context window.")
+        case reason:
+            whole = reason != "max_tokens" and not run.tool_errors
+            return Finish("completed" if whole else "completed_with_errors", reason)
+
+
+def _gives_up(run: Run, limits: Limits) -> Fail | None:
+    if run.claims > limits.max_claims:
+        return Fail("poisoned", f"{run.claims} drivers in a row stopped without a step of progress.")
+    failure = run.failure
+    if failure is None:
+        return None
+    if failure.retry_status.type == "terminal":
+        return Fail(failure.code, failure.message)
+    if run.failures > limits.max_model_retries:
+        return Fail(failure.code, failure.message, retryable=True)
+    return None
+
+
+def _next_calls(run: Run) -> Step:
+    """An interrupted read or idempotent call is made again; a non-idempotent one never without a person's word."""
+    ready = tuple(call for call in run.calls if call.state == "requested" or _may_repeat(call))
+    if ready:
+        return CallTools(ready)
+    interrupted = tuple(call for call in run.calls if call.state == "intended")
+    unknown = tuple(call for call in run.calls if call.state in ("intended", "unknown"))
+    return AskPerson(unknown, interrupted)
+
+
+def _may_repeat(call: Call) -> bool:
+    return call.state == "intended" and call.effect != "non_idempotent"

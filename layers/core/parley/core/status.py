@@ -1,0 +1,39 @@
+"""The status table: what happened last, in the three vocabularies that people ask in."""
+
+from typing import Literal, NamedTuple
+
+Phase = Literal[
+    "created",
+    "planning",
+    "executing",
+    "waiting",
+    "rescheduling",
+    "completed",
+    "completed_with_errors",
+    "error",
+    "deleted",
+]
+RunStatus = Literal["planning", "executing", "waiting_approval", "completed", "completed_with_errors", "error"]
+SessionStatus = Literal["idle", "running", "rescheduling", "terminated"]
+State = Literal["created", "active", "suspended", "completed", "failed"]
+
+
+class Status(NamedTuple):
+    """One row: of the run, of the session as the Managed Agents API says it, and of the session's life."""
+
+    run: RunStatus | None
+    session: SessionStatus
+    state: State
+
+
+STATUS: dict[Phase, Status] = {
+    "created": Status(None, "idle", "created"),
+    "planning": Status("planning", "running", "active"),
+    "executing": Status("executing", "running", "active"),
+    "rescheduling": Status("executing", "rescheduling", "active"),
+    "waiting": Status("waiting_approval", "idle", "active"),
+    "completed": Status("completed", "idle", "active"),
+    "completed_with_errors": Status("completed_with_errors", "idle", "active"),
+    "error": Status("error", "idle", "active"),
+    "deleted": Status(None, "terminated", "completed"),
+}

@@ -1,0 +1,73 @@
+"""The values that events are made of: moments, blocks, usage, reasons."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer
+
+
+def rfc3339(moment: datetime) -> str:
+    """Write a moment as the wire does: UTC, milliseconds, `Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Timestamp = Annotated[datetime, PlainSerializer(rfc3339, when_used="json")]
+
+
+class Value(BaseModel):
+    """A frozen value; unknown fields are dropped, so that an older reader survives a newer writer."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class TextBlock(Value):
+    """Text, as part of a message."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+Block = TextBlock
+
+
+class Usage(Value):
+    """Tokens of one or more model calls."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Add up."""
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
+
+
+class Author(Value):
+    """Who wrote a message."""
+
+    agent_id: str
+    name: str
+    model: str
+
+
+class StopReason(Value):
+    """Why a session is idle; `event_ids` are the calls that wait for a person."""
+
+    type: Literal["end_turn", "requires_action", "retries_exhausted", "budget_reached", "refusal"]
+    event_ids: tuple[str, ...] | None = None
+
+
+class RetryStatus(Value):
+    """Whether Parley tries again by itself."""
+
+    type: Literal["retrying", "exhausted", "terminal"]
+
+
+class ErrorDetail(Value):
+    """An error in the shape of the Managed Agents API; `code` is ours."""
+
+    type: str
+    message: str
+    retry_status: RetryStatus
+    code: str = ""
