@@ -1,0 +1,81 @@
+"""How items are addressed. Nothing else in Parley knows these formats.
+
+item            PK                        SK
+shown           S#<tenant>#<session>      M                   in index `list`; when deleted in `work`
+lock            S#<tenant>#<session>      L
+entry           S#<tenant>#<session>      E#<first seq, 12 digits>
+run             S#<tenant>#<session>      R#<run>             in index `work` while open
+idempotency     I#<tenant>#<hash>         I
+secret          SECRET                    <name>
+"""
+
+from dataclasses import dataclass
+
+from parley.ports import Key
+
+SHOWN = "M"
+LOCK = "L"
+ENTRY = "E#"
+RUN = "R#"
+AFTER = "\U0010ffff"
+"""Sorts after every other character."""
+
+WORK_PK = "WORK"
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Which session of which tenant."""
+
+    tenant: str
+    id: str
+
+    @property
+    def pk(self) -> str:
+        """Partition of all that belongs to the session."""
+        return f"S#{self.tenant}#{self.id}"
+
+    def shown(self) -> Key:
+        """Address of what lists show."""
+        return Key(self.pk, SHOWN)
+
+    def lock(self) -> Key:
+        """Address of the lock."""
+        return Key(self.pk, LOCK)
+
+    def entry(self, first_seq: int) -> Key:
+        """Address of the entry whose first event is `first_seq`."""
+        return Key(self.pk, entry_sk(first_seq))
+
+    def run(self, run_id: str) -> Key:
+        """Address of a run's row."""
+        return Key(self.pk, RUN + run_id)
+
+    def blob(self, name: str) -> str:
+        """Key of a blob of this session."""
+        return f"{self.tenant}/{self.id}/{name}"
+
+
+def entry_sk(first_seq: int) -> str:
+    """Sort key of an entry: numbers sort as text."""
+    return f"{ENTRY}{first_seq:012d}"
+
+
+def list_keys(tenant: str, activity_ms: int, session_id: str) -> dict[str, str]:
+    """Attributes that put a session into the index `list`, newest activity last."""
+    return {"list_pk": f"T#{tenant}", "list_sk": f"{activity_ms:013d}#{session_id}"}
+
+
+def work_keys(ref: Ref, sk: str) -> dict[str, str]:
+    """Attributes that put an item into the index `work`: what somebody must still look at."""
+    return {"work_pk": WORK_PK, "work_sk": f"{ref.tenant}#{ref.id}#{sk}"}
+
+
+def idempotency(tenant: str, digest: str) -> Key:
+    """Address of an idempotency row."""
+    return Key(f"I#{tenant}#{digest}", "I")
+
+
+def secret(name: str) -> Key:
+    """Address of a random secret that this deployment made for itself."""
+    return Key("SECRET", name)

@@ -1,0 +1,145 @@
+"""The log of a session: append at the next `seq`, read from any `seq`.
+
+The sort key is the lock. Everybody who writes aims at the one next slot; the put that finds it taken stored nothing and
+is told what is there.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from parley.core.errors import Unavailable
+from parley.core.event import Event
+from parley.core.fold import fold
+from parley.core.session import Session
+from parley.ports import Absent, Blobs, Clock, ConditionFailed, Ids, Item, Op, Put, Table, WriteUncertain
+from parley.store import entry as entries
+from parley.store import snapshot
+from parley.store.entry import MAX_EVENTS, Entry
+from parley.store.keys import AFTER, ENTRY, Ref, entry_sk
+
+UNCERTAIN_RETRIES = 8
+"""Same bytes, same key, growing pauses of 50 ms and up: about 13 s, then the store counts as unavailable."""
+
+
+class SlotTaken(Exception):
+    """Somebody else wrote the slot first; nothing was stored. Read the tail, fold it and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Appends and reads entries; knows nothing of who may."""
+
+    table: Table
+    blobs: Blobs
+    clock: Clock
+    ids: Ids
+
+    async def append(
+        self, ref: Ref, after: int, events: Sequence[Event], *, epoch: int | None = None
+    ) -> tuple[Event, ...]:
+        """Store events as one entry behind `after` and return them with their `seq`; one put, no transaction.
+
+        Raises:
+            SlotTaken: the slot is another writer's.
+            Unavailable: the outcome stayed unknown; whoever reads next will see it.
+        """
+        put = await self.entry(ref, after, events, epoch=epoch)
+        await self.write(put)
+        return entries.place(events, after)
+
+    async def entry(self, ref: Ref, after: int, events: Sequence[Event], *, epoch: int | None = None) -> Put:
+        """Make the conditional put of an entry, for a transaction or for `append`."""
+        append_id = self.ids.new("appe")
+        item = await entries.encode(ref, self.blobs, append_id, after, events, epoch)
+        return Put(item, Absent())
+
+    async def write(self, *ops: Op) -> None:
+        """Do ops of which one is an entry; an unknown outcome is asked again until it is known.
+
+        Raises:
+            SlotTaken: the entry's slot is another writer's.
+            ConditionFailed: another condition did not hold.
+            Unavailable: the outcome stayed unknown.
+        """
+        for attempt in range(UNCERTAIN_RETRIES):
+            try:
+                return await self.table.write(*ops)
+            except ConditionFailed as error:
+                if _is_ours(ops, error):
+                    return None
+                raise _translate(ops, error) from error
+            except WriteUncertain:
+                await self.clock.sleep(0.05 * 2**attempt)
+        raise Unavailable("The store did not confirm a write. Try again; what was stored will be seen.")
+
+    async def read(self, ref: Ref, after: int = 0) -> AsyncIterator[Entry]:
+        """Yield every entry that holds events behind `after`; the first may begin before it."""
+        cursor: Item | None = None
+        first = entry_sk(max(1, after + 2 - MAX_EVENTS))
+        while True:
+            page = await self.table.query(ref.pk, first=first, last=ENTRY + AFTER, cursor=cursor)
+            for item in page.items:
+                if int(item["SK"].removeprefix(ENTRY)) + item["count"] > after + 1:
+                    yield await entries.decode(item, self.blobs)
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def events(
+        self,
+        ref: Ref,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        newest_first: bool = False,
+        expect: int = 1000,
+    ) -> AsyncIterator[Event]:
+        """Yield the events between `after` and `before`, neither included; `expect` sizes the reads."""
+        first = entry_sk(max(1, after + 2 - MAX_EVENTS))
+        last = ENTRY + AFTER if before is None else entry_sk(before - 1)
+        cursor: Item | None = None
+        while True:
+            page = await self.table.query(
+                ref.pk,
+                first=first,
+                last=last,
+                limit=min(expect, 1000),
+                newest_first=newest_first,
+                cursor=cursor,
+            )
+            for item in page.items:
+                found = await entries.decode(item, self.blobs)
+                for event in reversed(found.events) if newest_first else found.events:
+                    if event.seq > after and (before is None or event.seq < before):
+                        yield event
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def tail(self, ref: Ref, after: int) -> tuple[Event, ...]:
+        """Return every event behind `after`."""
+        return tuple([event async for e in self.read(ref, after) for event in e.events if event.seq > after])
+
+    async def load(self, ref: Ref, sealed: int) -> tuple[Session, int]:
+        """Fold the session, from its snapshot at `sealed` if there is one; return the bytes read behind it, too."""
+        session = await snapshot.read(self.blobs, ref, sealed) if sealed else None
+        session = session or Session(id=ref.id)
+        size = 0
+        async for found in self.read(ref, session.seq):
+            size += found.size
+            session = fold(session, (event for event in found.events if event.seq > session.seq))
+        return session, size
+
+
+def _is_ours(ops: tuple[Op, ...], error: ConditionFailed) -> bool:
+    """Say whether an earlier attempt at the same bytes had worked: then its own entry is in the slot."""
+    for position, op in enumerate(ops):
+        found = error.found.get(position)
+        if found and isinstance(op, Put) and "append_id" in op.item:
+            return bool(found.get("append_id") == op.item["append_id"])
+    return False
+
+
+def _translate(ops: tuple[Op, ...], error: ConditionFailed) -> Exception:
+    slots = {n for n, op in enumerate(ops) if isinstance(op, Put) and "append_id" in op.item}
+    return SlotTaken() if set(error.found) == slots else error

@@ -1,0 +1,179 @@
+"""Sessions as rows: create, open, list, delete. The conversation itself is in the log."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from parley.core.compose import Scribe
+from parley.core.errors import NotFound, Unavailable
+from parley.core.event import SessionDeleted
+from parley.ports import Absent, Clock, ConditionFailed, Item, Match, Op, Put, Update
+from parley.store.cursor import Cursors
+from parley.store.head import Head, Lock, milliseconds
+from parley.store.idempotency import Once
+from parley.store.keys import ENTRY, SHOWN, Ref, work_keys
+from parley.store.log import Log, SlotTaken
+
+MAX_OFFSET = 10_000
+_PAGE_BUDGET = 20
+"""Queries that one page may cost when a filter leaves out most of what it reads."""
+_CONTENTION_RETRIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPage:
+    """One page of a list; `total` counts at most `MAX_OFFSET`."""
+
+    heads: list[Head]
+    next_page: str | None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Reads and writes the rows `M` and `L`."""
+
+    log: Log
+    cursors: Cursors
+    clock: Clock
+    ttl_seconds: int
+
+    def ttl(self) -> int:
+        """Epoch seconds at which a session expires if nothing more happens."""
+        return int(self.clock.now().timestamp()) + self.ttl_seconds
+
+    async def create(self, ref: Ref, head: Head, once: Once | None = None) -> None:
+        """Store a new session without events.
+
+        Raises:
+            ConditionFailed: the same `Idempotency-Key` was used a moment ago.
+        """
+        ops: list[Op] = [Put(head.item(ref, self.ttl()), Absent()), Put(Lock().item(ref), Absent())]
+        if once:
+            ops.append(once.put(int(self.clock.now().timestamp()), ref.id))
+        await self.log.table.write(*ops)
+
+    async def head(self, ref: Ref, owner: str | None = None) -> Head:
+        """Read the row; with `owner`, only if it is theirs.
+
+        Raises:
+            NotFound: unknown, deleted, expired or somebody else's.
+        """
+        item = await self.log.table.get(ref.shown())
+        if item is None or item.get("deleted") or (owner is not None and item["owner"] != owner):
+            raise NotFound("session", ref.id)
+        return Head.of(item)
+
+    async def open(self, ref: Ref, owner: str | None = None) -> tuple[Head, Lock]:
+        """Read row and lock together.
+
+        Raises:
+            NotFound: as `head`, or the lock says that it is deleted.
+        """
+        head, item = await asyncio.gather(self.head(ref, owner), self.log.table.get(ref.lock()))
+        lock = Lock.of(item) if item else Lock(deleted=True)
+        if lock.deleted:
+            raise NotFound("session", ref.id)
+        return head, lock
+
+    async def delete(self, ref: Ref, owner: str | None = None) -> None:
+        """Make the session unreadable at once and bar its driver; its bytes are swept later.
+
+        Raises:
+            NotFound: as `head`.
+            Unavailable: writers kept taking the slot; nothing was deleted.
+        """
+        for _ in range(_CONTENTION_RETRIES):
+            _, lock = await self.open(ref, owner)
+            scribe = Scribe(self.log.ids.new, self.clock.now, lock.run)
+            barrier = await self.log.entry(ref, await self._last_seq(ref, lock), [scribe.write(SessionDeleted)])
+            try:
+                return await self.log.write(*self._tombstone(ref, lock), barrier)
+            except (SlotTaken, ConditionFailed):
+                continue
+        raise Unavailable("The session is being written to all the time. Try again.")
+
+    def _tombstone(self, ref: Ref, lock: Lock) -> list[Op]:
+        seen = Match({"epoch": lock.epoch, "run": lock.run, "deleted": None})
+        ops: list[Op] = [
+            Update(
+                ref.lock(),
+                set={"deleted": True, "epoch": lock.epoch + 1},
+                remove=("run", "lease_until"),
+                condition=seen,
+            ),
+            Update(
+                ref.shown(),
+                set={"deleted": True, **work_keys(ref, SHOWN)},
+                remove=("list_pk", "list_sk"),
+                condition=Match({"id": ref.id}),
+            ),
+        ]
+        if lock.run:
+            ended = {"phase": "deleted", "ended_ms": milliseconds(self.clock.now())}
+            ops.append(Update(ref.run(lock.run), set=ended, remove=("work_pk", "work_sk")))
+        return ops
+
+    async def _last_seq(self, ref: Ref, lock: Lock) -> int:
+        page = await self.log.table.query(ref.pk, first=ENTRY, last=ENTRY + "~", limit=1, newest_first=True)
+        for item in page.items:
+            return int(item["SK"].removeprefix(ENTRY)) + int(item["count"]) - 1
+        return lock.sealed
+
+    async def page(
+        self,
+        tenant: str,
+        *,
+        question: str,
+        wanted: Callable[[Head], bool],
+        limit: int,
+        newest_first: bool,
+        page: str | None,
+        offset: int = 0,
+    ) -> HeadPage:
+        """List sessions by their last activity.
+
+        `question` names the filter, so that a cursor fits no other. A page may be short, even empty, and still have a
+        successor, when the filter leaves out most of what is there.
+        """
+        cursor = await self.cursors.open(tenant, question, page) if page else None
+        heads: list[Head] = []
+        position: Item | None = None
+        queries = MAX_OFFSET if offset else _PAGE_BUDGET
+        async for item in self._listed(tenant, newest_first, cursor, limit + 1 + offset, queries):
+            if item is None or len(heads) == limit:
+                return HeadPage(heads, await self.cursors.seal(tenant, question, position or cursor))
+            position = {name: item[name] for name in ("PK", "SK", "list_pk", "list_sk")}
+            head = Head.of(item)
+            if not wanted(head):
+                continue
+            if offset:
+                offset -= 1
+                continue
+            heads.append(head)
+        return HeadPage(heads, None)
+
+    async def total(self, tenant: str, wanted: Callable[[Head], bool]) -> int:
+        """Count what a list would show, at most `MAX_OFFSET` + 1."""
+        total = 0
+        async for item in self._listed(tenant, True, None, 1000, MAX_OFFSET):
+            total += item is not None and wanted(Head.of(item))
+            if total > MAX_OFFSET:
+                break
+        return total
+
+    async def _listed(
+        self, tenant: str, newest_first: bool, cursor: Item | None, need: int, queries: int
+    ) -> AsyncIterator[Item | None]:
+        """Yield rows of the index, in growing pages; `None` when `queries` are used up and there may be more."""
+        size = min(need, 1000)
+        for _ in range(queries):
+            page = await self.log.table.query(
+                f"T#{tenant}", index="list", limit=size, newest_first=newest_first, cursor=cursor
+            )
+            for item in page.items:
+                yield item
+            cursor, size = page.cursor, min(size * 2, 1000)
+            if cursor is None:
+                return
+        yield None
