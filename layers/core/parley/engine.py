@@ -1,0 +1,233 @@
+"""The only loop: decide, store, act.
+
+    step = next_step(session)         pure; from any log
+    append(facts + announcement)      what came of the last step, and what must be stored before the next one
+    yield                             what a listener sees as an event is in the table
+    act(step)                         deltas pass by; facts wait for the next append
+
+A slot that somebody else took changes the log: the facts stay, the step is decided again. A newer claim or a delete in
+the log ends the driver. The loop does not learn features: a new behaviour is a Step, an event, or a row of a table.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from parley.core.agent import Agent
+from parley.core.answer import Accumulator
+from parley.core.compose import (
+    Scribe,
+    announcement,
+    answer_events,
+    closing_events,
+    failure_events,
+    idempotency_key,
+    result_event,
+)
+from parley.core.delta import Delta, DraftDiscarded, DraftGrew, DraftStarted
+from parley.core.errors import Fenced, ModelError
+from parley.core.event import Event
+from parley.core.fold import fold
+from parley.core.run import AskPerson, CallModel, CallTools, Fail, Finish, Step, Wait, next_step
+from parley.core.session import Call, Run, Session
+from parley.core.tool import ToolContext
+from parley.ports import Clock, Ids, Model, ModelRequest, Toolbox
+from parley.store import Claim, SlotTaken, Store
+
+Output = Event | Delta
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Events that are true whatever the log says; `last` when the step that made them is over."""
+
+    events: list[Event]
+    last: bool = True
+
+
+@dataclass(slots=True)
+class Drive:
+    """One driver at work: its claim, and the session as far as it has read."""
+
+    claim: Claim
+    agent: Agent
+    scribe: Scribe
+    session: Session
+    unsealed: int
+    facts: list[Event] = field(default_factory=list)
+
+    @property
+    def run(self) -> Run:
+        """The run that is driven."""
+        if self.session.run is None:
+            raise Fenced("The run is gone from the log.")
+        return self.session.run
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Drives claimed runs."""
+
+    store: Store
+    model: Model
+    toolbox: Toolbox
+    clock: Clock
+    ids: Ids
+
+    async def drive(self, claim: Claim, agent: Agent) -> AsyncGenerator[Output, None]:
+        """Drive a run until it closes or waits for a person, yielding what the claim stored and all that follows.
+
+        Raises:
+            Fenced: another driver has the run, or the session is gone.
+            Unavailable: the store does not answer; the run is taken over when its lease lapses.
+        """
+        task_id = claim.session.run.task_id if claim.session.run else None
+        scribe = Scribe(self.ids.new, self.clock.now, claim.run_id, task_id)
+        drive = Drive(claim, agent, scribe, claim.session, claim.unsealed_bytes)
+        for event in claim.events:
+            yield event
+        while True:
+            decided = fold(drive.session, drive.facts)
+            step = next_step(decided, agent)
+            announced = announcement(scribe, step, decided.run or drive.run, decided.id, agent)
+            stored = await self._store(drive, step, [*drive.facts, *announced])
+            if stored is None:
+                continue
+            drive.facts = []
+            for event in stored:
+                yield event
+            if isinstance(step, Finish | Fail | AskPerson | Wait):
+                return
+            async with aclosing(self._act(drive, step)) as outputs:
+                async for output in outputs:
+                    if not isinstance(output, Facts):
+                        yield output
+                    elif output.last:
+                        drive.facts = output.events
+                    else:
+                        for event in await self._keep(drive, output.events):
+                            yield event
+
+    async def give_up(self, claim: Claim, code: str, message: str) -> None:
+        """Close a claimed run that nothing here can drive."""
+        scribe = Scribe(self.ids.new, self.clock.now, claim.run_id)
+        if run := claim.session.run:
+            closing = closing_events(scribe, Fail(code, message), run)
+            await self.store.drives.settle(claim, claim.session, closing, claim.unsealed_bytes)
+
+    async def _store(self, drive: Drive, step: Step, events: Sequence[Event]) -> tuple[Event, ...] | None:
+        """Append, or settle the run with its last events; `None`: the log had grown, decide again."""
+        if not events:
+            return ()
+        settles = isinstance(step, Finish | Fail | AskPerson)
+        drives = self.store.drives
+        try:
+            if settles:
+                stored = await drives.settle(drive.claim, drive.session, events, drive.unsealed)
+            else:
+                stored = await drives.append(drive.claim, drive.session, events)
+        except SlotTaken:
+            await self._catch_up(drive)
+            return None
+        drive.session = fold(drive.session, stored)
+        return stored
+
+    async def _keep(self, drive: Drive, facts: Sequence[Event]) -> tuple[Event, ...]:
+        """Append facts while their step is still at work, at whatever slot is free."""
+        while True:
+            try:
+                stored = await self.store.drives.append(drive.claim, drive.session, facts)
+            except SlotTaken:
+                await self._catch_up(drive)
+                continue
+            drive.session = fold(drive.session, stored)
+            return stored
+
+    async def _catch_up(self, drive: Drive) -> None:
+        """Fold what others have appended.
+
+        Raises:
+            Fenced: it ends this driver.
+        """
+        tail = await self.store.log.tail(drive.claim.ref, drive.session.seq)
+        drive.session = fold(drive.session, tail)
+        if drive.session.epoch > drive.claim.epoch or drive.session.phase == "deleted":
+            raise Fenced("Another driver has taken the run over, or the session was deleted.")
+
+    async def _act(self, drive: Drive, step: Step) -> AsyncGenerator[Delta | Facts, None]:
+        match step:
+            case CallModel():
+                await self.clock.sleep(step.after_seconds)
+                async for output in self._call_model(drive):
+                    yield output
+            case CallTools():
+                async for facts in self._call_tools(drive, step.calls):
+                    yield facts
+            case _:
+                return
+
+    async def _call_model(self, drive: Drive) -> AsyncGenerator[Delta | Facts, None]:
+        began = self.clock.now()
+        accumulator = Accumulator()
+        drafts: dict[int, str] = {}
+        try:
+            async with aclosing(self.model.stream(_request(drive))) as events:
+                async for event in events:
+                    piece = accumulator.take(event)
+                    if piece is None or piece.kind == "agent.tool_use":
+                        continue
+                    if piece.key not in drafts:
+                        drafts[piece.key] = self.ids.new("sevt")
+                        yield DraftStarted(drafts[piece.key], piece.kind)
+                    if piece.text:
+                        yield DraftGrew(drafts[piece.key], piece.kind, piece.text)
+            answer = accumulator.answer()
+        except ModelError as error:
+            for event_id in drafts.values():
+                yield DraftDiscarded(event_id)
+            yield Facts(failure_events(drive.scribe, error, began, drive.run, drive.agent))
+            return
+        kept = {block.key for block in answer.blocks}
+        for event_id in (id for key, id in drafts.items() if key not in kept):
+            yield DraftDiscarded(event_id)
+        yield Facts(answer_events(drive.scribe, drive.agent, answer, began, drafts))
+
+    async def _call_tools(self, drive: Drive, calls: Sequence[Call]) -> AsyncGenerator[Facts, None]:
+        """Make the calls at the same time; results that come together are stored together, at once."""
+        tasks = {asyncio.create_task(self._call_tool(drive, call)) for call in calls}
+        try:
+            while tasks:
+                done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                yield Facts([task.result() for task in done], last=not tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _call_tool(self, drive: Drive, call: Call) -> Event:
+        claim, began = drive.claim, self.clock.now()
+        context = ToolContext(
+            tenant=claim.ref.tenant,
+            owner=claim.head.owner,
+            session_id=claim.ref.id,
+            run_id=claim.run_id,
+            tool_use_id=call.id,
+            idempotency_key=idempotency_key(claim.ref.id, call.id),
+            task_id=drive.run.task_id,
+            metadata=claim.head.metadata,
+        )
+        outcome = await self.toolbox.call(drive.agent, call.name, call.input, context)
+        duration = (self.clock.now() - began).total_seconds()
+        return result_event(drive.scribe, call, outcome, max(0, round(duration * 1000)))
+
+
+def _request(drive: Drive) -> ModelRequest:
+    agent = drive.agent
+    return ModelRequest(
+        model=agent.model,
+        system=agent.prompt,
+        tools=agent.tools_json,
+        messages=drive.session.context,
+        max_tokens=agent.limits.max_tokens,
+        thinking_tokens=agent.limits.thinking_tokens,
+    )
