@@ -1,0 +1,1 @@
+"""HTTP: one module per resource. HTTP words live here and nowhere else."""

@@ -1,0 +1,80 @@
+"""An app of one or more routers: the dev server has all of them, a function one."""
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+
+from parley.api import problems
+from parley.api.state import State
+from parley.core.errors import TooLarge
+from parley.version import __version__
+
+MAX_BODY_BYTES = 10 * 1024 * 1024
+"""What API Gateway takes, too."""
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+DESCRIPTION = """Durable sessions for AI agents. Errors are RFC 9457 problems with a stable `code`.
+Every POST takes an `Idempotency-Key`. Session and event shapes are those of the `anthropic` SDK's
+`client.beta.sessions`, with fields added."""
+
+
+def create_app(state: State, routers: Iterable[APIRouter]) -> FastAPI:
+    """Mount routers over the given parts."""
+    app = FastAPI(
+        title="Parley",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        strict_content_type=False,
+    )
+    app.state.parley = state
+    problems.install(app)
+    for router in routers:
+        app.include_router(router)
+    app.add_middleware(Edge, new_id=state.store.log.ids.new)
+    return app
+
+
+class Edge:
+    """Gives every request an id and refuses a body that is too large, before anything reads it."""
+
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], new_id: Callable[[str], str]) -> None:
+        self.app = app
+        self.new_id = new_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        scope["request_id"] = self.new_id("req")
+        names = (b"request-id", b"x-request-id")
+        added = [(name, scope["request_id"].encode()) for name in names]
+
+        async def send_with_id(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *added]
+            await send(message)
+
+        return await self.app(scope, _limited(scope, receive), send_with_id)
+
+
+def _limited(scope: Scope, receive: Receive) -> Receive:
+    """Count the body while it comes in; what it declares counts before the first byte."""
+    declared = dict(scope["headers"]).get(b"content-length", b"0")
+    taken = int(declared) if declared.isdigit() else 0
+    counted = 0
+
+    async def limited() -> MutableMapping[str, Any]:
+        nonlocal counted
+        if max(taken, counted) > MAX_BODY_BYTES:
+            raise TooLarge(f"The body is larger than {MAX_BODY_BYTES:,} bytes.")
+        message = await receive()
+        counted += len(message.get("body", b""))
+        return message
+
+    return limited

@@ -1,0 +1,57 @@
+"""`GET /v1/sessions/{id}/events`: the log."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from parley.api.pages import CreatedAts, Cursor, IncludeTotal, Limit, Offset, Order, PageOf, page_of, take
+from parley.api.state import Principals, Refs, States
+from parley.core.event import Event
+
+router = APIRouter(tags=["events"])
+
+Types = Annotated[list[str] | None, Query(alias="types[]", description="Only these types.")]
+
+
+@router.get("/v1/sessions/{session_id}/events", summary="List events")
+async def list_events(
+    session: Refs,
+    state: States,
+    principal: Principals,
+    created_at: CreatedAts,
+    types: Types = None,
+    order: Order = "asc",
+    limit: Limit = 20,
+    page: Cursor = None,
+    after: Annotated[int, Query(ge=0, description="Only events with a higher `seq`.")] = 0,
+    offset: Offset = 0,
+    include_total: IncludeTotal = False,
+) -> PageOf:
+    """List a session's events in the order of their `seq`."""
+    await state.store.sessions.head(session, principal.owner)
+    question = repr(("events", session.id, types, order, created_at, after))
+    position = await state.store.cursors.open(session.tenant, question, page) if page else None
+
+    def wanted(event: Event) -> bool:
+        return event.seq > after and (not types or event.type in types) and created_at.admits(event.created_at)
+
+    newest_first = order == "desc"
+    events = state.store.log.events(
+        session,
+        after=after if position is None or newest_first else position,
+        before=position if newest_first else None,
+        newest_first=newest_first,
+        expect=limit + 1 + offset,
+    )
+    shown, more = await take((event async for event in events if wanted(event)), offset, limit)
+    next_page = await state.store.cursors.seal(session.tenant, question, shown[-1].seq) if more else None
+    totals = {}
+    if include_total:
+        everything = await state.store.log.tail(session, after)
+        totals = {"total": sum(map(wanted, everything)), "total_is_lower_bound": False}
+    return page_of([event_shape(event) for event in shown], next_page, **totals)
+
+
+def event_shape(event: Event) -> dict[str, Any]:
+    """Write an event as the wire has it; fields that say nothing are left out."""
+    return event.model_dump(mode="json", exclude_none=True)

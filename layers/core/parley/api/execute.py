@@ -1,0 +1,160 @@
+"""`POST /v1/agents/{agent_id}/execute`: a message in, a run's stream out."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from parley.api import sse
+from parley.api.idempotency import REPLAYED, Onces
+from parley.api.messages import messages_of
+from parley.api.sessions import Metadata, TaskId, new_head
+from parley.api.state import Principal, Principals, State, States, ref
+from parley.api.vocabulary import Output, Summary, Vocabulary, speaker
+from parley.core.errors import Conflict, Invalid, TooLarge, Unavailable
+from parley.core.event import Event, EventBase
+from parley.core.limits import MAX_INPUT_BYTES
+from parley.ports import ConditionFailed
+from parley.runner import Runner
+from parley.store import Once, Ref
+from parley.store.idempotency import Done, find
+from parley.store.rows import run_row
+
+router = APIRouter(tags=["execute"])
+
+WAIT_SECONDS = 25.0
+"""How long a repeated `stream: false` waits for the run of the first; API Gateway gives up at 29."""
+
+
+class Execute(BaseModel):
+    """What to do."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    input: str = Field(description="The message to the agent, up to 1,000,000 bytes.", examples=["What is my balance?"])
+    session_id: str | None = Field(default=None, description="Go on in this session; without it, a new one begins.")
+    task_id: TaskId | None = Field(default=None, description="Your own reference, carried on every event.")
+    metadata: Metadata = Field(default_factory=dict, max_length=16, description="Kept with a new session.")
+    stream: bool = Field(default=True, description="`false` answers once, with JSON, when the run has ended.")
+
+    @field_validator("input")
+    @classmethod
+    def _says_something(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("must not be empty or blank")
+        return value
+
+
+@router.post(
+    "/v1/agents/{agent_id}/execute",
+    summary="Send a message and follow the run",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {"text/event-stream": {}, "application/json": {}},
+            "description": "The run's stream.",
+        }
+    },
+)
+async def execute(
+    agent_id: str,
+    body: Execute,
+    state: States,
+    principal: Principals,
+    once: Onces,
+    vocab: Annotated[Vocabulary, Query(description="Words of the stream.")] = "simple",
+    x_task_id: Annotated[TaskId | None, Header()] = None,
+) -> Response:
+    """Create or continue a session, start a run, and stream what it does. Every refusal comes before the stream."""
+    started = await _start(state, principal, agent_id, body, once, x_task_id)
+    headers = {
+        "location": f"/v1/sessions/{started.ref.id}",
+        "content-location": f"/v1/sessions/{started.ref.id}/runs/{started.run_id}",
+        **(REPLAYED if started.replayed else {}),
+    }
+    if body.stream:
+        frames = _frames(started, vocab)
+        return StreamingResponse(frames, headers=headers | sse.HEADERS, media_type=sse.MEDIA_TYPE)
+    return JSONResponse(await _whole(started), headers=headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run that can be followed; `replayed` when an earlier request with the same key began it."""
+
+    ref: Ref
+    run_id: str
+    batches: AsyncIterator[Sequence[Output]]
+    replayed: bool = False
+
+
+async def _start(
+    state: State, principal: Principal, agent_id: str, body: Execute, once: Once | None, x_task_id: str | None
+) -> Started:
+    agent = state.agent(agent_id)
+    runner = state.runner
+    if runner is None:
+        raise Unavailable("This function does not run agents.")
+    if len(body.input.encode()) > MAX_INPUT_BYTES:
+        raise TooLarge(f"`input` is larger than {MAX_INPUT_BYTES:,} bytes.")
+    if body.session_id is not None and body.metadata:
+        raise Invalid("`metadata` belongs to a new session; this one exists. Leave it out.")
+    if done := await find(state.store.table, once):
+        return await _replay(runner, principal, done)
+    new = None
+    session = ref(principal, body.session_id or state.store.log.ids.new("sesn"))
+    task_id = body.task_id or x_task_id
+    if body.session_id is None:
+        new = new_head(state, session, agent, principal.owner, task_id=task_id, metadata=body.metadata)
+    try:
+        claim = await state.store.drives.begin(
+            session, agent, body.input, new=new, once=once, owner=principal.owner, task_id=task_id
+        )
+    except ConditionFailed:
+        if done := await find(state.store.table, once):
+            return await _replay(runner, principal, done)
+        raise Unavailable("The request could not be stored. Try again.") from None
+    listener = runner.start(claim, agent)
+    return Started(session, claim.run_id, runner.follow(claim, listener))
+
+
+async def _replay(runner: Runner, principal: Principal, done: Done) -> Started:
+    """Stream the run that the first request began, from the log, for as long as it lives."""
+    session = ref(principal, done.session_id)
+    await runner.store.sessions.head(session, principal.owner)
+    row = await run_row(runner.store.table, session, done.run_id or "")
+    return Started(session, row.id, runner.tail(session, row.id, row.first_seq - 1), replayed=True)
+
+
+async def _frames(started: Started, vocab: Vocabulary) -> AsyncIterator[bytes]:
+    """Write batches as bytes; what is waiting goes out in one send, what is alone goes at once."""
+    say = speaker(vocab, started.ref.id, started.run_id).say
+    yield sse.RETRY
+    async for batch in started.batches:
+        data = b"".join(map(say, batch)) if batch else sse.HEARTBEAT
+        if data:
+            yield data
+
+
+async def _whole(started: Started) -> dict[str, Any]:
+    """Wait for the end of the run and tell it at once.
+
+    Raises:
+        Conflict: a repeated request has waited long enough; the run goes on.
+    """
+    summary = Summary(started.ref.id, started.run_id)
+    events: list[Event] = []
+    try:
+        async with asyncio.timeout(WAIT_SECONDS if started.replayed else None):
+            async for batch in started.batches:
+                events += [output for output in batch if isinstance(output, EventBase)]
+    except TimeoutError:
+        message = f"Run '{started.run_id}' is still at work. Ask again with the same key, or read the session's events."
+        raise Conflict(message, code="run_in_progress") from None
+    for event in events:
+        summary.take(event)
+    return summary.complete() | {"messages": messages_of(events)}

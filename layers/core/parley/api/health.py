@@ -1,0 +1,18 @@
+"""`GET /healthz`: is this process able to answer."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from parley.api.state import States
+from parley.store import keys
+from parley.version import __version__
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", summary="Check health")
+async def health(state: States) -> dict[str, Any]:
+    """Answer when the store does."""
+    await state.store.table.get(keys.secret("cursor"))
+    return {"status": "ok", "version": __version__, "agents": sorted(state.agents)}

@@ -1,0 +1,94 @@
+"""`GET /v1/sessions/{id}/messages`: the conversation as people read it, each message once."""
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from fastapi import APIRouter
+
+from parley.api.pages import Cursor, IncludeTotal, Limit, Offset, Order, PageOf, page_of, take
+from parley.api.state import Principals, Refs, States
+from parley.core import event as e
+from parley.core.value import rfc3339
+
+router = APIRouter(tags=["messages"])
+
+
+@router.get("/v1/sessions/{session_id}/messages", summary="List messages")
+async def list_messages(
+    session: Refs,
+    state: States,
+    principal: Principals,
+    order: Order = "asc",
+    limit: Limit = 20,
+    page: Cursor = None,
+    offset: Offset = 0,
+    include_total: IncludeTotal = False,
+) -> PageOf:
+    """Fold the events to messages: what a person said, what the agent answered, what its tools returned."""
+    store = state.store
+    await store.sessions.head(session, principal.owner)
+    question = repr(("messages", session.id, order))
+    position = await store.cursors.open(session.tenant, question, page) if page else None
+    newest_first = order == "desc"
+    events = store.log.events(
+        session,
+        after=0 if position is None or newest_first else position,
+        before=position if newest_first else None,
+        newest_first=newest_first,
+        expect=4 * (limit + 1 + offset),
+    )
+    shown, more = await take(_messages(events), offset, limit)
+    next_page = await store.cursors.seal(session.tenant, question, shown[-1]["seq"]) if more else None
+    totals = {}
+    if include_total:
+        totals = {"total": len(messages_of(await store.log.tail(session, 0))), "total_is_lower_bound": False}
+    return page_of(shown, next_page, **totals)
+
+
+def messages_of(events: Iterable[e.Event]) -> list[dict[str, Any]]:
+    """Fold events to messages."""
+    return [message for event in events if (message := _message(event))]
+
+
+async def _messages(events: AsyncIterator[e.Event]) -> AsyncIterator[dict[str, Any]]:
+    async for event in events:
+        if message := _message(event):
+            yield message
+
+
+def _message(event: e.Event) -> dict[str, Any] | None:
+    content: list[dict[str, Any]]
+    match event:
+        case e.UserMessage():
+            role, content = "user", [{"type": "text", "text": block.text} for block in event.content]
+        case e.AgentMessage():
+            role, content = "assistant", [{"type": "text", "text": block.text} for block in event.content]
+        case e.AgentToolUse():
+            role = "assistant"
+            content = [{"type": "tool_use", "id": event.id, "name": event.name, "input": event.input}]
+        case e.AgentToolResult():
+            role = "tool"
+            block: dict[str, Any] = {
+                "type": "tool_result",
+                "tool_use_id": event.tool_use_id,
+                "name": event.name,
+            }
+            text = [{"type": "text", "text": block.text} for block in event.content]
+            content = [block | {"content": text, "is_error": event.is_error}]
+        case _:
+            return None
+    return {
+        "id": event.id,
+        "seq": event.seq,
+        "role": role,
+        "content": content,
+        "created_at": rfc3339(event.created_at),
+        "run_id": event.run_id,
+        "task_id": event.task_id,
+        **_author(event),
+    }
+
+
+def _author(event: e.Event) -> dict[str, Any]:
+    author = event.author if isinstance(event, e.AgentMessage) else None
+    return {"author": author.model_dump()} if author else {}

@@ -1,0 +1,105 @@
+"""`POST /v1/sessions/{id}/tool_calls/{event_id}/outcome`: a person's word on an interrupted call."""
+
+from typing import Annotated, Any, Literal, Self
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+
+from parley.api.events import event_shape
+from parley.api.idempotency import REPLAYED, Onces
+from parley.api.state import Principal, Principals, Refs, State, States
+from parley.core.compose import Scribe
+from parley.core.errors import Conflict, NotFound, Unavailable
+from parley.core.event import Event, OutcomeWord, ToolOutcomeDecided
+from parley.core.limits import MAX_TOOL_OUTPUT_BYTES
+from parley.core.outcome import decide
+from parley.ports import ConditionFailed
+from parley.store import Once, Ref, SlotTaken
+from parley.store.entry import place
+from parley.store.head import milliseconds
+from parley.store.idempotency import find
+
+router = APIRouter(tags=["tool calls"])
+
+_CONTENTION_RETRIES = 20
+
+
+class Outcome(BaseModel):
+    """What a person found out about the call."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    outcome: Literal["happened", "did_not_happen", "retry"]
+    result: Annotated[str, StringConstraints(max_length=MAX_TOOL_OUTPUT_BYTES // 4)] | None = None
+    """With `happened`: what the model reads as the call's result."""
+
+    @model_validator(mode="after")
+    def _result_only_when_it_happened(self) -> Self:
+        if self.result is not None and self.outcome != "happened":
+            raise ValueError("`result` goes with `happened` only")
+        return self
+
+
+@router.post("/v1/sessions/{session_id}/tool_calls/{event_id}/outcome", summary="Decide an unknown outcome")
+async def decide_outcome(
+    session: Refs,
+    event_id: str,
+    body: Outcome,
+    response: Response,
+    state: States,
+    principal: Principals,
+    once: Onces,
+) -> dict[str, Any]:
+    """Say what came of the call: it happened (with this result), it did not, or try again. The run then goes on."""
+    if await find(state.store.table, once):
+        response.headers.update(REPLAYED)
+        events = await _decided(state, session, principal, event_id, body.outcome)
+    else:
+        events = await _decide(state, session, principal, event_id, body, once)
+    if state.queue:
+        await state.queue.send(session.tenant, session.id)
+    return {"data": [event_shape(event) for event in events]}
+
+
+async def _decide(
+    state: State, session: Ref, principal: Principal, event_id: str, body: Outcome, once: Once | None
+) -> tuple[Event, ...]:
+    store = state.store
+    for _ in range(_CONTENTION_RETRIES):
+        _, lock = await store.sessions.open(session, principal.owner)
+        folded, _ = await store.log.load(session, lock.sealed)
+        scribe = Scribe(store.log.ids.new, store.log.clock.now, lock.run, folded.run.task_id if folded.run else None)
+        try:
+            events = decide(scribe, folded, event_id, body.outcome, body.result, principal.owner)
+        except (NotFound, Conflict) as error:
+            return await _decided(state, session, principal, event_id, body.outcome, otherwise=error)
+        entry = await store.log.entry(session, folded.seq, events)
+        now = milliseconds(store.log.clock.now()) // 1000
+        rows = [once.put(now, session.id)] if once else []
+        try:
+            await store.log.write(entry, *rows)
+        except SlotTaken:
+            continue
+        except ConditionFailed:
+            return await _decided(state, session, principal, event_id, body.outcome)
+        return place(events, folded.seq)
+    raise Unavailable("The session is being written to all the time. Try again.")
+
+
+async def _decided(
+    state: State,
+    session: Ref,
+    principal: Principal,
+    event_id: str,
+    outcome: OutcomeWord,
+    otherwise: NotFound | Conflict | None = None,
+) -> tuple[Event, ...]:
+    """Return the word that stands; the same word again is no mistake, another one comes too late."""
+    await state.store.sessions.head(session, principal.owner)
+    for event in await state.store.log.tail(session, 0):
+        if isinstance(event, ToolOutcomeDecided) and event.tool_use_id == event_id:
+            if event.outcome != outcome:
+                message = f"This call's outcome was decided before: '{event.outcome}'."
+                raise Conflict(message, code="outcome_decided")
+            return (event,)
+    raise otherwise or NotFound("tool call", event_id)

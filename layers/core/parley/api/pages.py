@@ -1,0 +1,83 @@
+"""Lists over HTTP: the query parameters that every list shares, and the page they answer with."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import Depends, Query
+from pydantic import AwareDatetime, BaseModel
+
+T = TypeVar("T")
+
+Order = Literal["asc", "desc"]
+
+
+class PageOf(BaseModel):
+    """One page; `next_page` goes back as `page`, unchanged. `total` only when `include_total` was asked."""
+
+    data: list[dict[str, Any]]
+    next_page: str | None = None
+    has_more: bool = False
+    first_id: str | None = None
+    last_id: str | None = None
+    total: int | None = None
+    total_is_lower_bound: bool | None = None
+
+
+def page_of(data: list[dict[str, Any]], next_page: str | None, **totals: Any) -> PageOf:
+    """Wrap rows."""
+    return PageOf(
+        data=data,
+        next_page=next_page,
+        has_more=next_page is not None,
+        first_id=data[0]["id"] if data else None,
+        last_id=data[-1]["id"] if data else None,
+        **totals,
+    )
+
+
+async def take(rows: AsyncIterator[T], offset: int, limit: int) -> tuple[list[T], bool]:
+    """Leave out `offset` rows, take `limit`, and say whether there are more."""
+    taken: list[T] = []
+    async for row in rows:
+        if offset:
+            offset -= 1
+        elif len(taken) == limit:
+            return taken, True
+        else:
+            taken.append(row)
+    return taken, False
+
+
+class CreatedAt(BaseModel):
+    """The `created_at[…]` filters."""
+
+    gt: datetime | None = None
+    gte: datetime | None = None
+    lt: datetime | None = None
+    lte: datetime | None = None
+
+    def admits(self, moment: datetime) -> bool:
+        """Say whether a moment passes."""
+        return not (
+            (self.gt and moment <= self.gt)
+            or (self.gte and moment < self.gte)
+            or (self.lt and moment >= self.lt)
+            or (self.lte and moment > self.lte)
+        )
+
+
+def _created_at(
+    gt: Annotated[AwareDatetime | None, Query(alias="created_at[gt]")] = None,
+    gte: Annotated[AwareDatetime | None, Query(alias="created_at[gte]")] = None,
+    lt: Annotated[AwareDatetime | None, Query(alias="created_at[lt]")] = None,
+    lte: Annotated[AwareDatetime | None, Query(alias="created_at[lte]")] = None,
+) -> CreatedAt:
+    return CreatedAt(gt=gt, gte=gte, lt=lt, lte=lte)
+
+
+CreatedAts = Annotated[CreatedAt, Depends(_created_at)]
+Limit = Annotated[int, Query(ge=1, le=100, description="Rows on one page.")]
+Cursor = Annotated[str | None, Query(alias="page", max_length=4096, description="`next_page` of the page before.")]
+Offset = Annotated[int, Query(ge=0, le=10_000, description="Rows to leave out; `page` is cheaper.")]
+IncludeTotal = Annotated[bool, Query(description="Count all rows that match, too; it reads them.")]

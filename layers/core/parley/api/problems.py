@@ -1,0 +1,93 @@
+"""Errors as answers: RFC 9457 problem details, plus the `error` object that the `anthropic` SDK's typed errors read.
+
+Sources: RFC 9457; error shapes of the `anthropic` package 2.11 (read 2026-11-20).
+"""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from parley.core.errors import ParleyError
+
+log = logging.getLogger("parley")
+
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+def problem(
+    request: Request,
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    errors: Sequence[dict[str, Any]] = (),
+    retry_after_seconds: int | None = None,
+) -> Response:
+    """Answer with a problem."""
+    body = {
+        "type": f"https://parley.dev/problems/{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": request.url.path,
+        "code": code,
+        "request_id": request.scope.get("request_id"),
+        "errors": list(errors),
+        "error": {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": detail},
+    }
+    headers = {"retry-after": str(retry_after_seconds)} if retry_after_seconds is not None else None
+    return Response(orjson.dumps(body), status, headers, "application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Map every error once."""
+    app.add_exception_handler(ParleyError, _parley_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _parley_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ParleyError)  # noqa: S101 - narrows a type that the registration guarantees
+    return problem(request, error.status, error.code, error.message, retry_after_seconds=error.retry_after_seconds)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
+    found = error.errors()
+    if any(each["type"] == "json_invalid" for each in found):
+        return problem(request, 400, "malformed", "The body is not valid JSON.")
+    errors = [{"field": ".".join(str(part) for part in each["loc"]), "message": each["msg"]} for each in found]
+    detail = "; ".join(f"{each['field']}: {each['message']}" for each in errors)
+    return problem(request, 422, "invalid_input", detail, errors=errors)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - as above
+    if isinstance(error.__cause__, ParleyError):  # raised while FastAPI was reading the body
+        return await _parley_error(request, error.__cause__)
+    codes = {404: "route_not_found", 405: "method_not_allowed", 400: "malformed"}
+    answer = problem(request, error.status_code, codes.get(error.status_code, "http_error"), str(error.detail))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("request_failed", exc_info=error, extra={"path": request.url.path})
+    return problem(request, 500, "internal_error", "Something went wrong on our side. The request id helps to find it.")

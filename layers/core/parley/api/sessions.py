@@ -1,0 +1,229 @@
+"""`/v1/sessions`: create, list, get, delete. Nothing here needs an engine or a model."""
+
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from parley.api.agents import agent_shape
+from parley.api.idempotency import REPLAYED, Onces
+from parley.api.pages import CreatedAts, Cursor, IncludeTotal, Limit, Offset, Order, PageOf, page_of
+from parley.api.state import Principals, Refs, State, States, ref
+from parley.core.agent import Agent
+from parley.core.errors import Invalid, Unavailable
+from parley.core.status import STATUS, RunStatus, SessionStatus
+from parley.core.status import State as LifeState
+from parley.core.value import Usage, rfc3339
+from parley.ports import ConditionFailed
+from parley.store import Head, Ref
+from parley.store.head import milliseconds, moment
+from parley.store.idempotency import find
+from parley.store.sessions import MAX_OFFSET
+
+router = APIRouter(tags=["sessions"])
+
+Metadata = dict[
+    Annotated[str, StringConstraints(min_length=1, max_length=64)],
+    Annotated[str, StringConstraints(max_length=512)],
+]
+"""Up to 16 strings of the caller's own, as in the Managed Agents API."""
+
+TaskId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+class AgentReference(BaseModel):
+    """An agent by id; a version is accepted and the deployed one is used."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    type: Literal["agent"] = "agent"
+    version: int | None = None
+
+
+class CreateSession(BaseModel):
+    """A new session; it says nothing until something is sent to it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    agent: str | AgentReference
+    title: Annotated[str, StringConstraints(max_length=500)] | None = None
+    metadata: Metadata = Field(default_factory=dict, max_length=16)
+    task_id: TaskId | None = Field(default=None, description="Your own reference, carried on every event.")
+    environment_id: str | None = Field(default=None, description="Accepted and ignored: tools run where Parley runs.")
+    initial_events: list[Any] | None = Field(default=None, description="Not supported yet: use `execute`.")
+    budget: dict[str, Any] | None = Field(default=None, description="Not supported yet.")
+    resources: list[Any] | None = Field(default=None, description="Not supported.")
+    vault_ids: list[str] | None = Field(default=None, description="Not supported.")
+
+
+def new_head(
+    state: State,
+    session: Ref,
+    agent: Agent,
+    owner: str,
+    *,
+    title: str | None = None,
+    task_id: str | None = None,
+    metadata: dict[str, str] | None = None,
+) -> Head:
+    """Describe a session that begins now."""
+    now = milliseconds(state.store.log.clock.now())
+    return Head(session.id, agent.id, owner, now, now, title=title, task_id=task_id, metadata=metadata or {})
+
+
+@router.post("/v1/sessions", summary="Create a session")
+async def create_session(
+    body: CreateSession,
+    response: Response,
+    state: States,
+    principal: Principals,
+    once: Onces,
+    x_task_id: Annotated[TaskId | None, Header()] = None,
+) -> dict[str, Any]:
+    """Create an empty session of an agent."""
+    for name in ("initial_events", "budget", "resources", "vault_ids"):
+        if getattr(body, name):
+            raise Invalid(f"`{name}` is not supported. Leave it out.", code="not_supported")
+    agent = state.agent(body.agent if isinstance(body.agent, str) else body.agent.id)
+    if not (done := await find(state.store.table, once)):
+        session = ref(principal, state.store.log.ids.new("sesn"))
+        head = new_head(
+            state, session, agent, principal.owner,
+            title=body.title, task_id=body.task_id or x_task_id, metadata=body.metadata,
+        )  # fmt: skip
+        try:
+            await state.store.sessions.create(session, head, once)
+        except ConditionFailed:
+            done = await find(state.store.table, once)
+        else:
+            response.headers["location"] = f"/v1/sessions/{session.id}"
+            return session_shape(state, head)
+    if done is None:
+        raise Unavailable("The request could not be stored. Try again.")
+    response.headers.update(REPLAYED)
+    return session_shape(state, await state.store.sessions.head(ref(principal, done.session_id), principal.owner))
+
+
+class Filter(BaseModel):
+    """Which sessions a list shows."""
+
+    agent_id: str | None = None
+    task_id: str | None = None
+    source: str | None = None
+    owner: str | None = None
+    state: list[LifeState] = Field(default_factory=list)
+    run_status: list[RunStatus] = Field(default_factory=list)
+    status: list[SessionStatus] = Field(default_factory=list)
+    statuses: list[SessionStatus] = Field(default_factory=list, alias="statuses[]", description="As `status`.")
+
+    def admits(self, head: Head) -> bool:
+        """Say whether a session passes."""
+        told = STATUS[head.phase]
+        status = [*self.status, *self.statuses]
+        equal = (
+            getattr(self, name) in (None, getattr(head, name)) for name in ("agent_id", "task_id", "source", "owner")
+        )
+        return (
+            all(equal)
+            and (not self.state or told.state in self.state)
+            and (not self.run_status or told.run in self.run_status)
+            and (not status or told.session in status)
+        )
+
+
+@router.get("/v1/sessions", summary="List sessions")
+async def list_sessions(
+    state: States,
+    principal: Principals,
+    chosen: Annotated[Filter, Query()],
+    created_at: CreatedAts,
+    order: Order = "desc",
+    limit: Limit = 20,
+    page: Cursor = None,
+    offset: Offset = 0,
+    include_total: IncludeTotal = False,
+) -> PageOf:
+    """List your sessions by their last activity, the newest first."""
+
+    def wanted(head: Head) -> bool:
+        mine = head.owner == principal.owner
+        return mine and chosen.admits(head) and created_at.admits(moment(head.created_ms))
+
+    sessions = state.store.sessions
+    found = await sessions.page(
+        principal.tenant,
+        question=repr(("sessions", chosen, created_at, order, principal.owner)),
+        wanted=wanted,
+        limit=limit,
+        newest_first=order == "desc",
+        page=page,
+        offset=offset,
+    )
+    totals: dict[str, Any] = {}
+    if include_total:
+        total = await sessions.total(principal.tenant, wanted)
+        totals = {"total": min(total, MAX_OFFSET), "total_is_lower_bound": total > MAX_OFFSET}
+    return page_of([session_shape(state, head) for head in found.heads], found.next_page, **totals)
+
+
+@router.get("/v1/sessions/{session_id}", summary="Get a session")
+async def get_session(session: Refs, state: States, principal: Principals) -> dict[str, Any]:
+    """Return one session; while a run is open, its status is folded from the log."""
+    head = await state.store.sessions.head(session, principal.owner)
+    if STATUS[head.phase].session == "running":
+        _, lock = await state.store.sessions.open(session, principal.owner)
+        folded, _ = await state.store.log.load(session, lock.sealed)
+        head = replace(head, phase=folded.phase)
+    return session_shape(state, head)
+
+
+@router.delete("/v1/sessions/{session_id}", summary="Delete a session")
+async def delete_session(session: Refs, state: States, principal: Principals) -> dict[str, str]:
+    """Make a session and all that it holds unreadable, for good; its run stops at its next step."""
+    await state.store.sessions.delete(session, principal.owner)
+    return {"id": session.id, "type": "session_deleted"}
+
+
+def session_shape(state: State, head: Head) -> dict[str, Any]:
+    """Write a session as `anthropic.types.beta.BetaManagedAgentsSession` has it (2.11, read 2026-11-20), and more."""
+    status = STATUS[head.phase]
+    agent = state.agents.get(head.agent_id)
+    return {
+        "id": head.id,
+        "type": "session",
+        "agent": agent_shape(agent) if agent else {"id": head.agent_id, "type": "agent"},
+        "title": head.title,
+        "status": status.session,
+        "state": status.state,
+        "run_status": status.run,
+        "created_at": rfc3339(moment(head.created_ms)),
+        "updated_at": rfc3339(moment(head.updated_ms)),
+        "archived_at": None,
+        "metadata": head.metadata,
+        "owner": head.owner,
+        "task_id": head.task_id,
+        "source": head.source,
+        "environment_id": "env_local",
+        "budget": None,
+        "resources": [],
+        "vault_ids": [],
+        "outcome_evaluations": [],
+        "stats": {
+            "active_seconds": head.active_ms / 1000,
+            "duration_seconds": (head.updated_ms - head.created_ms) / 1000,
+            "runs": head.runs,
+        },
+        "usage": _usage_shape(head.usage),
+    }
+
+
+def _usage_shape(usage: Usage) -> dict[str, Any]:
+    created = {"ephemeral_5m_input_tokens": usage.cache_creation_input_tokens, "ephemeral_1h_input_tokens": 0}
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_input_tokens": usage.cache_read_input_tokens,
+        "cache_creation": created,
+    }

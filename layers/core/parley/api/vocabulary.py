@@ -1,0 +1,185 @@
+"""What a run says, in the words that the client asked for.
+
+`simple`: `text`, `thinking`, `tool_call`, `tool_result`, `complete`, `error` … for curl and EventSource.
+`native`: the stored events themselves, and `event_start` / `event_delta` of the Managed Agents API for drafts.
+A stored event becomes at most one frame, with its `seq` as id; a draft becomes frames without id.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import orjson
+
+from parley.api.sse import frame, frame_of
+from parley.core import event as e
+from parley.core import value as v
+from parley.core.delta import Delta, DraftDiscarded, DraftGrew, DraftStarted
+
+Vocabulary = Literal["simple", "native"]
+Output = e.Event | Delta
+
+
+class Speaker(Protocol):
+    """Turns outputs of one run into frames, for one connection."""
+
+    def say(self, output: Output) -> bytes:
+        """Return the frame, or nothing."""
+        ...
+
+
+def speaker(vocabulary: Vocabulary, session_id: str, run_id: str) -> Speaker:
+    """Make the speaker of a vocabulary."""
+    return Native() if vocabulary == "native" else Simple(session_id, run_id)
+
+
+class Native:
+    """Events as they are stored."""
+
+    def say(self, output: Output) -> bytes:
+        """Return the frame."""
+        match output:
+            case DraftStarted():
+                return frame(
+                    "event_start",
+                    {"type": "event_start", "event": {"id": output.event_id, "type": output.kind}},
+                )
+            case DraftGrew():
+                key = "text" if output.kind == "agent.message" else "thinking"
+                content = {"type": key, key: output.text}
+                delta = {"type": "content_delta", "index": 0, "content": content}
+                return frame("event_delta", {"type": "event_delta", "event_id": output.event_id, "delta": delta})
+            case DraftDiscarded():
+                return frame("draft.discarded", {"type": "draft.discarded", "event_id": output.event_id})
+            case _:
+                return frame_of(output.type, e.to_json(output, with_seq=True), output.seq)
+
+
+@dataclass(slots=True)
+class Simple:
+    """Few words; the whole text of a message is sent once, in pieces or at the end."""
+
+    session_id: str
+    run_id: str
+    summary: "Summary" = field(init=False)
+    streamed: set[str] = field(default_factory=set)
+    """Ids of the drafts whose text went over this connection."""
+    whose: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Prepare what every frame carries."""
+        self.summary = Summary(self.session_id, self.run_id)
+        self.whose = orjson.dumps({"session_id": self.session_id, "run_id": self.run_id})[1:]
+
+    def say(self, output: Output) -> bytes:
+        """Return the frame, or nothing for what this vocabulary has no word for."""
+        match output:
+            case DraftStarted():
+                return b""
+            case DraftGrew():
+                self.streamed.add(output.event_id)
+                return self._piece(output)
+            case DraftDiscarded():
+                return self._frame("draft_discarded", {"message_id": output.event_id})
+            case _:
+                self.summary.take(output)
+                said = self._word(output)
+                return self._frame(said[0], said[1], output.seq) if said else b""
+
+    def _piece(self, draft: DraftGrew) -> bytes:
+        """The hot path: one frame for every delta, without building a dictionary."""
+        name = "text" if draft.kind == "agent.message" else "thinking"
+        text = orjson.dumps(draft.text)
+        data = b'{"text":%b,"message_id":"%b",%b' % (text, draft.event_id.encode(), self.whose)
+        return frame_of(name, data)
+
+    def _frame(self, name: str, data: dict[str, Any], seq: int | None = None) -> bytes:
+        return frame(name, data | {"session_id": self.session_id, "run_id": self.run_id}, seq)
+
+    def _word(self, event: e.Event) -> tuple[str, dict[str, Any]] | None:
+        match event:
+            case e.AgentMessage():
+                return "text", self._final(event.id, "".join(block.text for block in event.content))
+            case e.AgentThinking():
+                return "thinking", self._final(event.id, event.thinking)
+            case e.AgentToolUse():
+                return "tool_call", {"id": event.id, "name": event.name, "input": event.input}
+            case e.AgentToolResult():
+                output = "".join(block.text for block in event.content)
+                known = {"id": event.tool_use_id, "name": event.name}
+                return "tool_result", known | {"output": output, "is_error": event.is_error}
+            case e.ToolOutcomeUnknown():
+                return "outcome_unknown", {"id": event.tool_use_id}
+            case e.SessionError():
+                return "error", error_of(event.error.code, event.error.message, event.error.retry_status.type)
+            case e.RunFailed():
+                return "error", {"code": event.code, "message": event.message, "retryable": event.retryable}
+            case e.RunFinished():
+                return "complete", self.summary.complete()
+            case e.StatusIdle() if event.stop_reason.type == "requires_action":
+                return "complete", self.summary.complete()
+            case _:
+                return None
+
+    def _final(self, event_id: str, text: str) -> dict[str, Any]:
+        text = "" if event_id in self.streamed else text
+        return {"text": text, "final": True, "message_id": event_id}
+
+
+def error_of(code: str, message: str, retry_status: str) -> dict[str, Any]:
+    """Describe a failed model call; `retrying` means that the run goes on by itself."""
+    return {
+        "code": code,
+        "message": message,
+        "retryable": retry_status != "terminal",
+        "retrying": retry_status == "retrying",
+    }
+
+
+@dataclass(slots=True)
+class Summary:
+    """What came of a run, gathered from its events: the answer to `stream: false`, and the `complete` frame."""
+
+    session_id: str
+    run_id: str
+    status: str = "running"
+    stop_reason: str | None = None
+    usage: v.Usage = v.Usage()
+    texts: list[str] = field(default_factory=list)
+    error: dict[str, Any] | None = None
+    pending: tuple[str, ...] = ()
+
+    def take(self, event: e.Event) -> None:
+        """Add one event."""
+        match event:
+            case e.ModelRequestStart():
+                self.texts = []
+            case e.AgentMessage():
+                self.texts += [block.text for block in event.content]
+            case e.ModelRequestEnd():
+                self.usage += event.model_usage
+            case e.RunFinished():
+                self.status, self.stop_reason = event.status, event.stop_reason
+            case e.RunFailed():
+                self.status, self.stop_reason = "error", "retries_exhausted"
+                self.error = {"code": event.code, "message": event.message, "retryable": event.retryable}
+            case e.StatusIdle() if event.stop_reason.type == "requires_action":
+                self.status, self.stop_reason = "waiting_approval", "requires_action"
+                self.pending = event.stop_reason.event_ids or ()
+            case _:
+                pass
+
+    def complete(self) -> dict[str, Any]:
+        """Say how the run ended, or what it waits for."""
+        told: dict[str, Any] = {
+            "session_id": self.session_id,
+            "run_id": self.run_id,
+            "status": self.status,
+            "output": "".join(self.texts),
+            "stop_reason": self.stop_reason,
+            "usage": self.usage.model_dump(),
+        }
+        if self.pending:
+            told["pending_tool_call_ids"] = list(self.pending)
+        if self.error:
+            told["error"] = self.error
+        return told
