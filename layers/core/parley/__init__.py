@@ -1,0 +1,1 @@
+"""A session server for AI agents, deployed into your own AWS account."""

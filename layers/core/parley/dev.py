@@ -1,0 +1,154 @@
+"""`make dev`: the whole of Parley in one process, for a laptop. The same routers as the deployment has."""
+
+import asyncio
+import fcntl
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import uvicorn
+import uvloop
+from fastapi import APIRouter, FastAPI
+
+from parley import wiring
+from parley.api import agents, docs, events, execute, health, messages, outcomes, runs, sessions
+from parley.api.app import create_app
+from parley.api.state import State
+from parley.core.errors import Unavailable
+from parley.settings import Settings, SettingsError, load
+
+ROUTERS: tuple[APIRouter, ...] = (
+    execute.router,
+    sessions.router,
+    events.router,
+    messages.router,
+    runs.router,
+    outcomes.router,
+    agents.router,
+    health.router,
+)
+
+
+class AlreadyRunning(Exception):
+    """Another server has the data folder."""
+
+
+def app(settings: Settings, state: State) -> FastAPI:
+    """Mount every router, and go on with what an earlier process left."""
+    embedded = settings.store == "sqlite"
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        runner = state.runner
+        assert runner is not None, "the dev server runs agents"  # noqa: S101 - narrows a type
+        recovery = asyncio.create_task(
+            runner.recover_for_ever(settings.recover_seconds, void_leases=embedded), name="recovery"
+        )
+        yield
+        recovery.cancel()
+        with suppress(asyncio.CancelledError):
+            await recovery
+        await runner.close()
+        await state.store.table.close()
+
+    made = create_app(state, ROUTERS)
+    made.router.lifespan_context = lifespan
+    docs.install(made)
+    return made
+
+
+def lock(folder: Path) -> IO[str]:
+    """Take the data folder for this process; it is free again when the process ends, however it ends.
+
+    Raises:
+        AlreadyRunning: another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    held = (folder / "lock").open("w")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        held.close()
+        raise AlreadyRunning(
+            f"Another Parley server is using {folder}/. Stop it, or choose another folder with PARLEY_DATA."
+        ) from error
+    return held
+
+
+def listen(port: int) -> socket.socket:
+    """Bind to a port of this machine only; 0 takes a free one."""
+    bound = socket.socket(
+        socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )  # named: asyncio then sets TCP_NODELAY
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", port))
+    bound.listen(2048)
+    bound.setblocking(False)
+    return bound
+
+
+def banner(settings: Settings, state: State, port: int) -> str:
+    """Say where it is and what to try: lines to copy."""
+    url = f"http://127.0.0.1:{port}"
+    first = next(iter(state.agents.values()))
+    providers = {
+        "scripted": "the scripted model (no ANTHROPIC_API_KEY is set; tools and streams are real, the wit is not)",
+        "anthropic": f"{first.model}",
+        "bedrock": f"{first.model} on Bedrock",
+    }
+    where = f"{settings.data}/" if settings.store == "sqlite" else f"DynamoDB table '{settings.table}'"
+    execute_url = f"{url}/v1/agents/{first.id}/execute"
+    return f"""
+Parley is ready on {url}
+  agent   {first.id} ({first.name or first.id}), {len(first.tools)} tools, with {providers[settings.provider]}
+  data    {where}
+  docs    {url}/docs
+
+Try these, in another terminal:
+
+  curl -N {execute_url} -H 'content-type: application/json' -d '{{"input": "What is my balance?"}}'
+  curl -N {execute_url} -H 'content-type: application/json' -d '{{"input": "Pay 5 to alice"}}'
+  curl -s {url}/v1/sessions
+"""
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until stopped."""
+    state = wiring.running(settings)
+    await wiring.prepare(settings, state)
+    bound = listen(settings.port)
+    config = uvicorn.Config(
+        app(settings, state),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=30,
+    )
+    print(banner(settings, state, bound.getsockname()[1]), flush=True)
+    await uvicorn.Server(config).serve(sockets=[bound])
+
+
+def main() -> int:
+    """Run the dev server; return what the shell should know."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    try:
+        settings = load()
+        held = lock(settings.data)
+        with held:
+            uvloop.run(serve(settings))
+    except (SettingsError, AlreadyRunning, Unavailable) as error:
+        print(f"parley: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"parley: cannot listen: {error}. Choose another port with PARLEY_PORT.", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Ports to adapters, from the settings. Heavy imports stay inside the functions that need them."""
+
+import importlib
+
+from parley.api.state import Principal, State
+from parley.core.agent import Agent
+from parley.ports import Blobs, Model, Table
+from parley.settings import Settings, SettingsError
+from parley.store import Ref, Store
+
+PRINCIPAL = Principal(tenant="default", owner="dev")
+"""Everybody, until keys and tokens say who is calling."""
+
+
+def agents(settings: Settings) -> dict[str, Agent]:
+    """Import the agents that `PARLEY_AGENT` names.
+
+    Raises:
+        SettingsError: there is no such module or attribute, or it is not an `Agent`.
+    """
+    found: dict[str, Agent] = {}
+    for name in settings.agent.split(","):
+        module, _, attribute = name.strip().partition(":")
+        try:
+            agent = getattr(importlib.import_module(module), attribute or "agent")
+        except (ModuleNotFoundError, AttributeError) as error:
+            raise SettingsError(f"PARLEY_AGENT: '{name.strip()}' cannot be imported: {error}") from error
+        if not isinstance(agent, Agent):
+            raise SettingsError(f"PARLEY_AGENT: '{name.strip()}' is a {type(agent).__name__}, not an Agent.")
+        if agent.id in found:
+            raise SettingsError(f"PARLEY_AGENT: two agents have the id '{agent.id}'.")
+        found[agent.id] = agent
+    return found
+
+
+def store(settings: Settings) -> Store:
+    """Build the store."""
+    from parley.adapters.system import SystemClock, UlidIds
+
+    clock = SystemClock()
+    return Store.over(
+        _table(settings),
+        _blobs(settings),
+        clock,
+        UlidIds(),
+        lease_seconds=settings.lease_seconds,
+        ttl_days=settings.ttl_days,
+    )
+
+
+def reading(settings: Settings) -> State:
+    """Build what is needed to create, list, get and delete sessions: no engine, no model."""
+    return State(store(settings), agents(settings), PRINCIPAL)
+
+
+def running(settings: Settings, *, wait: bool = False) -> State:
+    """Build everything; `wait` makes a request drive what it resumes to its end, as a Lambda must."""
+    from parley.adapters.inline import InlineQueue
+    from parley.adapters.python_tools import PythonTools
+    from parley.engine import Engine
+    from parley.runner import Runner
+
+    found = agents(settings)
+    its_store = store(settings)
+    clock, ids = its_store.log.clock, its_store.log.ids
+    engine = Engine(its_store, model(settings), PythonTools(), clock, ids)
+    runner = Runner(engine, found)
+    queue = InlineQueue(lambda tenant, session_id: runner.resume(Ref(tenant, session_id)), wait=wait)
+    return State(its_store, found, PRINCIPAL, runner, queue)
+
+
+def model(settings: Settings) -> Model:
+    """Build the model of the provider in force."""
+    match settings.provider:
+        case "scripted":
+            from parley.adapters.scripted import ScriptedModel
+            from parley.adapters.system import SystemClock
+
+            return ScriptedModel(SystemClock(), settings.scripted_delay_seconds)
+        case "anthropic":
+            from parley.adapters.claude import ClaudeModel
+
+            return ClaudeModel(api_key=settings.anthropic_api_key, base_url=settings.anthropic_base_url or None)
+        case "bedrock":
+            from parley.adapters.claude import BedrockModel
+
+            return BedrockModel(region=settings.aws_region or None)
+
+
+def _table(settings: Settings) -> Table:
+    from parley.adapters.system import SystemClock
+
+    if settings.store == "sqlite":
+        from parley.adapters.sqlite import SqliteTable
+
+        settings.data.mkdir(parents=True, exist_ok=True)
+        return SqliteTable(settings.data / "parley.db", SystemClock())
+    from parley.adapters.dynamodb import DynamoTable
+
+    return DynamoTable(settings.table, SystemClock())
+
+
+def _blobs(settings: Settings) -> Blobs:
+    if settings.bucket:
+        from parley.adapters.s3 import S3Blobs
+
+        return S3Blobs(settings.bucket)
+    from parley.adapters.files import FileBlobs
+
+    return FileBlobs(settings.data / "blobs")
+
+
+async def prepare(settings: Settings, state: State) -> None:
+    """Make the table when an emulator does not have it; on AWS the template does."""
+    if settings.store == "dynamodb" and settings.aws_endpoint_url:
+        from parley.adapters.dynamodb import DynamoTable
+
+        if isinstance(state.store.table, DynamoTable):
+            await state.store.table.create_table_if_missing()
