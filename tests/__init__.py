@@ -1,0 +1,1 @@
+"""The tests, a package so that fakes can be imported by their full name."""
