@@ -15,6 +15,7 @@ from parley.core.errors import Fenced, NotFound, Unavailable
 from parley.core.event import Event, EventBase, StatusIdle
 from parley.engine import Engine, Output
 from parley.store import Claim, Ref, Store
+from parley.store.rows import open_runs
 
 log = logging.getLogger("parley")
 
@@ -87,7 +88,7 @@ class Runner:
     async def recover(self, *, void_leases: bool = False) -> int:
         """Take over every open run whose driver is gone; return how many were looked at."""
         looked = 0
-        async for ref in self.store.drives.open_runs():
+        async for ref in open_runs(self.store.table):
             looked += 1
             await self.resume(ref, void_lease=void_leases)
         return looked

@@ -9,7 +9,7 @@ Resume = Callable[[str, str], Awaitable["asyncio.Task[None] | None"]]
 
 @dataclass(frozen=True, slots=True)
 class InlineQueue:
-    """Drives the session here; with `wait`, until its run is idle, as a Lambda must that is frozen once it has answered."""
+    """Drives the session here; with `wait` until its run is idle: a Lambda is frozen once it has answered."""
 
     resume: Resume
     wait: bool = False

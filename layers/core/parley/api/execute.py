@@ -15,7 +15,7 @@ from parley.api.messages import messages_of
 from parley.api.sessions import Metadata, TaskId, new_head
 from parley.api.state import Principal, Principals, State, States, ref
 from parley.api.vocabulary import Output, Summary, Vocabulary, speaker
-from parley.core.errors import Conflict, Invalid, TooLarge, Unavailable
+from parley.core.errors import Conflict, Invalid, SessionBusy, TooLarge, Unavailable
 from parley.core.event import Event, EventBase
 from parley.core.limits import MAX_INPUT_BYTES
 from parley.ports import ConditionFailed
@@ -114,6 +114,10 @@ async def _start(
         claim = await state.store.drives.begin(
             session, agent, body.input, new=new, once=once, owner=principal.owner, task_id=task_id
         )
+    except SessionBusy:
+        if state.queue:
+            await state.queue.send(session.tenant, session.id)  # in case its driver is gone
+        raise
     except ConditionFailed:
         if done := await find(state.store.table, once):
             return await _replay(runner, principal, done)

@@ -15,7 +15,6 @@ from parley.core.limits import MAX_TOOL_OUTPUT_BYTES
 from parley.core.outcome import decide
 from parley.ports import ConditionFailed
 from parley.store import Once, Ref, SlotTaken
-from parley.store.entry import place
 from parley.store.head import milliseconds
 from parley.store.idempotency import find
 
@@ -73,16 +72,12 @@ async def _decide(
             events = decide(scribe, folded, event_id, body.outcome, body.result, principal.owner)
         except (NotFound, Conflict) as error:
             return await _decided(state, session, principal, event_id, body.outcome, otherwise=error)
-        entry = await store.log.entry(session, folded.seq, events)
         now = milliseconds(store.log.clock.now()) // 1000
-        rows = [once.put(now, session.id)] if once else []
+        row = [once.put(now, session.id)] if once else []
         try:
-            await store.log.write(entry, *rows)
-        except SlotTaken:
+            return await store.drives.wake(session, lock, folded, events, *row)
+        except (SlotTaken, ConditionFailed):
             continue
-        except ConditionFailed:
-            return await _decided(state, session, principal, event_id, body.outcome)
-        return place(events, folded.seq)
     raise Unavailable("The session is being written to all the time. Try again.")
 
 

@@ -4,7 +4,7 @@ A claim is an entry in the same log as everything else, written in one transacti
 barrier: an older driver's next append aims at a slot that is taken, finds the claim there, and stops.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from parley.core import compose
@@ -19,7 +19,7 @@ from parley.store import entry as entries
 from parley.store import rows, snapshot
 from parley.store.head import Head, Lock, milliseconds
 from parley.store.idempotency import Once
-from parley.store.keys import WORK_PK, Ref
+from parley.store.keys import Ref
 from parley.store.log import Log, SlotTaken
 from parley.store.sessions import Sessions
 
@@ -133,15 +133,14 @@ class Drives:
                 head, lock = await self.sessions.open(ref)
             except NotFound:
                 return None
-            lapsed = void_lease or (lock.lease_until_ms or 0) + CLOCK_MARGIN_MS < self._now_ms()
-            if lock.run is None or not lapsed:
+            if lock.run is None or lock.lease_until_ms is None:
+                return None
+            if not void_lease and lock.lease_until_ms + CLOCK_MARGIN_MS >= self._now_ms():
                 return None
             session, size = await self.log.load(ref, lock.sealed)
-            if session.run is None or not session.run.open or session.run.parked:
-                return None
             epoch = lock.epoch + 1
-            scribe = Scribe(self.log.ids.new, self.log.clock.now, lock.run, session.run.task_id)
-            events = compose.taking_over(scribe, epoch)
+            task_id = session.run.task_id if session.run else None
+            events = compose.taking_over(Scribe(self.log.ids.new, self.log.clock.now, lock.run, task_id), epoch)
             entry = await self.log.entry(ref, session.seq, events, epoch=epoch)
             taken = replace(lock, epoch=epoch, lease_until_ms=self._lease_end())
             try:
@@ -150,6 +149,19 @@ class Drives:
                 continue
             return _with(Claim(ref, head, epoch, lock.run, session, (), size), events)
         return None
+
+    async def wake(
+        self, ref: Ref, lock: Lock, session: Session, events: Sequence[Event], *also: Op
+    ) -> tuple[Event, ...]:
+        """Store a person's word behind `session`; a parked lock gets a lease that has lapsed: it needs a driver now.
+
+        Raises:
+            SlotTaken, ConditionFailed: read again and decide again.
+        """
+        entry = await self.log.entry(ref, session.seq, events)
+        woken = [self._lock(ref, lock, replace(lock, lease_until_ms=0))] if lock.lease_until_ms is None else []
+        await self.log.write(entry, *also, *woken)
+        return entries.place(events, session.seq)
 
     async def renew(self, claim: Claim) -> None:
         """Extend the lease.
@@ -213,19 +225,6 @@ class Drives:
 
     async def _seal(self, ref: Ref, session: Session, unsealed: int) -> int | None:
         return await snapshot.write(self.log.blobs, ref, session) if unsealed > snapshot.SEAL_BYTES else None
-
-    async def open_runs(self) -> AsyncIterator[Ref]:
-        """Yield every session that has a run in the index `work`; read the lock before acting on it."""
-        cursor = None
-        while True:
-            page = await self.log.table.query(WORK_PK, index="work", cursor=cursor)
-            for item in page.items:
-                _, tenant, session_id = item["PK"].split("#", 2)
-                if item["SK"].startswith("R#"):
-                    yield Ref(tenant, session_id)
-            cursor = page.cursor
-            if cursor is None:
-                return
 
     def _lock(self, ref: Ref, seen: Lock, taken: Lock) -> Update:
         unchanged = Match({

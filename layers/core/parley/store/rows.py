@@ -1,5 +1,6 @@
 """Runs as rows: the execution log that people page through. A projection; the events are the truth."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from parley.core.status import Phase
 from parley.core.value import Usage
 from parley.ports import Item, Table, Update
 from parley.store.head import milliseconds
-from parley.store.keys import AFTER, RUN, Ref, work_keys
+from parley.store.keys import AFTER, RUN, WORK_PK, Ref, work_keys
 
 INPUT_CHARACTERS = 500
 """Of the message that began the run; the whole of it is in the log."""
@@ -123,3 +124,17 @@ async def runs(
         if cursor is None:
             break
     return found[:limit], len(found) > limit
+
+
+async def open_runs(table: Table) -> AsyncIterator[Ref]:
+    """Yield every session that has an open run, by the index `work`; read the lock before acting on it."""
+    cursor: Item | None = None
+    while True:
+        page = await table.query(WORK_PK, index="work", cursor=cursor)
+        for item in page.items:
+            _, tenant, session_id = item["PK"].split("#", 2)
+            if item["SK"].startswith(RUN):
+                yield Ref(tenant, session_id)
+        cursor = page.cursor
+        if cursor is None:
+            return
