@@ -23,18 +23,21 @@ class Process:
 
     popen: "subprocess.Popen[str]"
     url: str
+    reader: threading.Thread
     output: list[str] = field(default_factory=list)
 
     def kill(self) -> None:
         """End it the hard way, as a power cut does."""
         self.popen.send_signal(signal.SIGKILL)
         self.popen.wait()
+        self.reader.join()
 
     def stop(self) -> None:
         """End it the way an operator does; it has some seconds."""
         self.popen.terminate()
         try:
             self.popen.wait(15)
+            self.reader.join()
         except subprocess.TimeoutExpired:
             self.kill()
 
@@ -55,18 +58,20 @@ def start(arguments: list[str], pattern: str, environment: dict[str, str]) -> Pr
     address: list[str] = []
 
     def read() -> None:
-        for line in popen.stdout or ():
-            output.append(line)
-            if not address and (match := re.search(pattern, line)):
-                address.append(match.group(1))
-                ready.set()
+        with popen:
+            for line in popen.stdout or ():
+                output.append(line)
+                if not address and (match := re.search(pattern, line)):
+                    address.append(match.group(1))
+                    ready.set()
         ready.set()
 
-    threading.Thread(target=read, daemon=True).start()
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
     if not ready.wait(START_SECONDS) or not address:
         popen.kill()
         raise RuntimeError(f"{arguments} did not start:\n{''.join(output)}")
-    return Process(popen, address[0], output)
+    return Process(popen, address[0], reader, output)
 
 
 @contextmanager

@@ -24,14 +24,7 @@ Every POST takes an `Idempotency-Key`. Session and event shapes are those of the
 
 def create_app(state: State, routers: Iterable[APIRouter]) -> FastAPI:
     """Mount routers over the given parts."""
-    app = FastAPI(
-        title="Parley",
-        version=__version__,
-        description=DESCRIPTION,
-        docs_url=None,
-        redoc_url=None,
-        strict_content_type=False,
-    )
+    app = FastAPI(title="Parley", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
     app.state.parley = state
     problems.install(app)
     for router in routers:

@@ -73,9 +73,18 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     found = error.errors()
     if any(each["type"] == "json_invalid" for each in found):
         return problem(request, 400, "malformed", "The body is not valid JSON.")
+    if found[0]["loc"] == ("body",) and not _is_json(request):  # strict: a web page can send anything else unasked
+        return problem(
+            request, 415, "not_json", "Send the body as JSON, with the header `content-type: application/json`."
+        )
     errors = [{"field": ".".join(str(part) for part in each["loc"]), "message": each["msg"]} for each in found]
     detail = "; ".join(f"{each['field']}: {each['message']}" for each in errors)
     return problem(request, 422, "invalid_input", detail, errors=errors)
+
+
+def _is_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0]
+    return kind.endswith(("/json", "+json"))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

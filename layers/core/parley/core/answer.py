@@ -114,6 +114,8 @@ class Accumulator:
                 error = event.get("error") or {}
                 failure = _FAILURES.get(error.get("type", ""), "request_failed")
                 raise ModelError(failure, str(error.get("message") or "the model's stream reported an error"))
+            case _:  # pings, and what later versions of the API add
+                pass
         return None
 
     def answer(self) -> Answer:
