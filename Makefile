@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test check lint types contracts fmt lock build deploy validate smoke-live bench setup sam
+.PHONY: help dev test check lint types contracts fmt lock build deploy validate openapi smoke-live bench setup sam
 PYTHON := .venv/bin/python
 SAM := .tools/sam/bin/sam
 export SAM_CLI_TELEMETRY := 0
@@ -42,6 +42,9 @@ deploy: build ## Deploy into your AWS account; ARGS=--guided asks for every sett
 
 validate: sam ## Check template.yaml; no AWS account needed
 	@AWS_DEFAULT_REGION=us-east-1 $(SAM) validate --lint
+
+openapi: setup ## Write docs/openapi.json
+	@$(PYTHON) -m parley.cli openapi >docs/openapi.json
 
 smoke-live: ## One short conversation with the real model; needs a key and costs a cent
 	@sh scripts/setup server

@@ -2,12 +2,15 @@
 
 import argparse
 import asyncio
+import json
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from parley import wiring
+from parley.api.app import bare_app
+from parley.api.routers import ROUTERS
 from parley.api.vocabulary import Summary
 from parley.core.errors import ParleyError
 from parley.core.event import AgentToolResult, AgentToolUse, EventBase, RunFailed
@@ -24,7 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     smoke = commands.add_parser("smoke-live", help="one tool turn with the real model; costs about a cent")
     smoke.add_argument("--input", default=QUESTION, help="what to say to the agent (default: %(default)r)")
+    commands.add_parser("openapi", help="print the OpenAPI description of the whole API")
     asked = parser.parse_args(arguments)
+    if asked.command == "openapi":
+        print(json.dumps(bare_app(ROUTERS).openapi(), indent=2))
+        return 0
     try:
         settings = load()
         if settings.provider == "scripted":

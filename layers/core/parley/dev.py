@@ -12,25 +12,15 @@ from typing import IO
 
 import uvicorn
 import uvloop
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from parley import wiring
-from parley.api import agents, docs, events, execute, health, messages, outcomes, runs, sessions
+from parley.api import docs
 from parley.api.app import create_app
+from parley.api.routers import ROUTERS
 from parley.api.state import State
 from parley.core.errors import Unavailable
 from parley.settings import Settings, SettingsError, load
-
-ROUTERS: tuple[APIRouter, ...] = (
-    execute.router,
-    sessions.router,
-    events.router,
-    messages.router,
-    runs.router,
-    outcomes.router,
-    agents.router,
-    health.router,
-)
 
 
 class AlreadyRunning(Exception):

@@ -111,8 +111,8 @@ class Engine:
 
     async def give_up(self, claim: Claim, code: str, message: str) -> None:
         """Close a claimed run that nothing here can drive."""
-        scribe = Scribe(self.ids.new, self.clock.now, claim.run_id)
         if run := claim.session.run:
+            scribe = Scribe(self.ids.new, self.clock.now, claim.run_id, run.task_id)
             closing = closing_events(scribe, Fail(code, message), run)
             await self.store.drives.settle(claim, claim.session, closing, claim.unsealed_bytes)
 

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from parley.core.agent import Agent
-from parley.core.errors import Fenced, NotFound, Unavailable
+from parley.core.errors import Fenced, NotFound, ParleyError, Unavailable
 from parley.core.event import Event, EventBase, StatusIdle
 from parley.engine import Engine, Output
 from parley.store import Claim, Ref, Store
@@ -90,7 +90,10 @@ class Runner:
         looked = 0
         async for ref in open_runs(self.store.table):
             looked += 1
-            await self.resume(ref, void_lease=void_leases)
+            try:
+                await self.resume(ref, void_lease=void_leases)
+            except ParleyError as error:
+                log.warning("run_not_resumed", extra={"session_id": ref.id, "code": error.code})
         return looked
 
     async def recover_for_ever(self, every_seconds: float, *, void_leases: bool) -> None:
@@ -157,7 +160,8 @@ class Runner:
             log.info("run_fenced", extra={"session_id": live.claim.ref.id, "run_id": live.claim.run_id})
         finally:
             renewal.cancel()
-            self.live.pop(live.claim.run_id, None)
+            if self.live.get(live.claim.run_id) is live:  # and not a later driver of the same run
+                del self.live[live.claim.run_id]
             live.publish(None)
 
     async def _renew(self, claim: Claim, driver: "asyncio.Task[None] | None") -> None:

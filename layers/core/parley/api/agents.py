@@ -1,10 +1,9 @@
 """`/v1/agents`: what is deployed. Agents are code; they change by deploying."""
 
-from typing import Any
-
 from fastapi import APIRouter
 
-from parley.api.pages import PageOf, page_of
+from parley.api.pages import page_of
+from parley.api.shapes import AgentShape, ModelShape, PageOf, ToolShape
 from parley.api.state import States
 from parley.core.agent import Agent
 
@@ -15,42 +14,31 @@ DEPLOYED_AT = "1970-01-01T00:00:00.000Z"
 
 
 @router.get("/v1/agents", summary="List agents")
-async def list_agents(state: States) -> PageOf:
+async def list_agents(state: States) -> PageOf[AgentShape]:
     """List the deployed agents."""
     return page_of([agent_shape(agent) for agent in state.agents.values()], None)
 
 
 @router.get("/v1/agents/{agent_id}", summary="Get an agent")
-async def get_agent(agent_id: str, state: States) -> dict[str, Any]:
+async def get_agent(agent_id: str, state: States) -> AgentShape:
     """Return one deployed agent with its tools."""
     return agent_shape(state.agent(agent_id))
 
 
-def agent_shape(agent: Agent) -> dict[str, Any]:
-    """Write an agent as `anthropic.types.beta.BetaManagedAgentsAgent` has it (2.11, read 2026-11-20), and more."""
-    return {
-        "id": agent.id,
-        "type": "agent",
-        "name": agent.name or agent.id,
-        "description": agent.description,
-        "version": agent.version,
-        "model": {"id": agent.model},
-        "system": agent.prompt,
-        "tools": [
-            {
-                "type": "custom",
-                "name": tool.name,
-                "description": tool.description,
-                "input_schema": tool.input_schema,
-                "effect": tool.effect,
-            }
+def agent_shape(agent: Agent) -> AgentShape:
+    """Write an agent."""
+    return AgentShape(
+        id=agent.id,
+        name=agent.name or agent.id,
+        description=agent.description,
+        version=agent.version,
+        model=ModelShape(id=agent.model),
+        system=agent.prompt,
+        tools=[
+            ToolShape(name=tool.name, description=tool.description, input_schema=tool.input_schema, effect=tool.effect)
             for tool in agent.tools
         ],
-        "limits": agent.limits.model_dump(),
-        "mcp_servers": [],
-        "skills": [],
-        "metadata": {},
-        "created_at": DEPLOYED_AT,
-        "updated_at": DEPLOYED_AT,
-        "archived_at": None,
-    }
+        limits=agent.limits.model_dump(),
+        created_at=DEPLOYED_AT,
+        updated_at=DEPLOYED_AT,
+    )

@@ -6,12 +6,17 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from parley.api import problems
+from parley.api.shapes import Problem
 from parley.api.state import State
 from parley.core.errors import TooLarge
 from parley.version import __version__
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 """What API Gateway takes, too."""
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "default": {"description": "A problem.", "content": {"application/problem+json": {}}, "model": Problem}
+}
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -22,13 +27,20 @@ Every POST takes an `Idempotency-Key`. Session and event shapes are those of the
 `client.beta.sessions`, with fields added."""
 
 
+def bare_app(routers: Iterable[APIRouter]) -> FastAPI:
+    """Mount routers over nothing: enough to describe them."""
+    app = FastAPI(title="Parley", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
+    app.router.generate_unique_id_function = lambda route: route.name
+    for router in routers:
+        app.include_router(router, responses=PROBLEMS)
+    return app
+
+
 def create_app(state: State, routers: Iterable[APIRouter]) -> FastAPI:
     """Mount routers over the given parts."""
-    app = FastAPI(title="Parley", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
+    app = bare_app(routers)
     app.state.parley = state
     problems.install(app)
-    for router in routers:
-        app.include_router(router)
     app.add_middleware(Edge, new_id=state.store.log.ids.new)
     return app
 

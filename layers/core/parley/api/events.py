@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from parley.api.pages import CreatedAts, Cursor, IncludeTotal, Limit, Offset, Order, PageOf, page_of, take
+from parley.api.pages import CreatedAts, Cursor, IncludeTotal, Limit, Offset, Order, page_of, take
+from parley.api.shapes import PageOf
 from parley.api.state import Principals, Refs, States
 from parley.core.event import Event
 
@@ -13,7 +14,7 @@ router = APIRouter(tags=["events"])
 Types = Annotated[list[str] | None, Query(alias="types[]", description="Only these types.")]
 
 
-@router.get("/v1/sessions/{session_id}/events", summary="List events")
+@router.get("/v1/sessions/{session_id}/events", summary="List events", response_model_exclude_none=True)
 async def list_events(
     session: Refs,
     state: States,
@@ -26,7 +27,7 @@ async def list_events(
     after: Annotated[int, Query(ge=0, description="Only events with a higher `seq`.")] = 0,
     offset: Offset = 0,
     include_total: IncludeTotal = False,
-) -> PageOf:
+) -> PageOf[Event]:
     """List a session's events in the order of their `seq`."""
     await state.store.sessions.head(session, principal.owner)
     question = repr(("events", session.id, types, order, created_at, after))
@@ -45,13 +46,8 @@ async def list_events(
     )
     shown, more = await take((event async for event in events if wanted(event)), offset, limit)
     next_page = await state.store.cursors.seal(session.tenant, question, shown[-1].seq) if more else None
-    totals = {}
+    totals: dict[str, Any] = {}
     if include_total:
         everything = await state.store.log.tail(session, after)
         totals = {"total": sum(map(wanted, everything)), "total_is_lower_bound": False}
-    return page_of([event_shape(event) for event in shown], next_page, **totals)
-
-
-def event_shape(event: Event) -> dict[str, Any]:
-    """Write an event as the wire has it; fields that say nothing are left out."""
-    return event.model_dump(mode="json", exclude_none=True)
+    return page_of(shown, next_page, **totals)

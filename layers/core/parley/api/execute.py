@@ -3,16 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from parley.api import sse
 from parley.api.idempotency import REPLAYED, Onces
 from parley.api.messages import messages_of
 from parley.api.sessions import Metadata, TaskId, new_head
+from parley.api.shapes import CompleteShape
 from parley.api.state import Principal, Principals, State, States, ref
 from parley.api.vocabulary import Output, Summary, Vocabulary, speaker
 from parley.core.errors import Conflict, Invalid, SessionBusy, TooLarge, Unavailable
@@ -79,7 +80,8 @@ async def execute(
     if body.stream:
         frames = _frames(started, vocab)
         return StreamingResponse(frames, headers=headers | sse.HEADERS, media_type=sse.MEDIA_TYPE)
-    return JSONResponse(await _whole(started), headers=headers)
+    whole = (await _whole(started)).model_dump_json(exclude_none=True)
+    return Response(whole, headers=headers, media_type="application/json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ async def _frames(started: Started, vocab: Vocabulary) -> AsyncIterator[bytes]:
             yield data
 
 
-async def _whole(started: Started) -> dict[str, Any]:
+async def _whole(started: Started) -> CompleteShape:
     """Wait for the end of the run and tell it at once.
 
     Raises:
@@ -161,4 +163,4 @@ async def _whole(started: Started) -> dict[str, Any]:
         raise Conflict(message, code="run_in_progress") from None
     for event in events:
         summary.take(event)
-    return summary.complete() | {"messages": messages_of(events)}
+    return CompleteShape(**summary.complete(), messages=messages_of(events))

@@ -1,9 +1,8 @@
 """`GET /healthz`: is this process able to answer."""
 
-from typing import Any
-
 from fastapi import APIRouter
 
+from parley.api.shapes import HealthShape
 from parley.api.state import States
 from parley.store import keys
 from parley.version import __version__
@@ -12,7 +11,7 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz", summary="Check health")
-async def health(state: States) -> dict[str, Any]:
+async def health(state: States) -> HealthShape:
     """Answer when the store does."""
     await state.store.table.get(keys.secret("cursor"))
-    return {"status": "ok", "version": __version__, "agents": sorted(state.agents)}
+    return HealthShape(version=__version__, agents=sorted(state.agents))

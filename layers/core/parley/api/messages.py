@@ -1,14 +1,15 @@
 """`GET /v1/sessions/{id}/messages`: the conversation as people read it, each message once."""
 
 from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter
 
-from parley.api.pages import Cursor, IncludeTotal, Limit, Offset, Order, PageOf, page_of, take
+from parley.api.pages import Cursor, IncludeTotal, Limit, Offset, Order, page_of, take
+from parley.api.shapes import MessageShape, PageOf
 from parley.api.state import Principals, Refs, States
 from parley.core import event as e
-from parley.core.value import rfc3339
+from parley.core.value import Block
 
 router = APIRouter(tags=["messages"])
 
@@ -23,7 +24,7 @@ async def list_messages(
     page: Cursor = None,
     offset: Offset = 0,
     include_total: IncludeTotal = False,
-) -> PageOf:
+) -> PageOf[MessageShape]:
     """Fold the events to messages: what a person said, what the agent answered, what its tools returned."""
     store = state.store
     await store.sessions.head(session, principal.owner)
@@ -38,57 +39,53 @@ async def list_messages(
         expect=4 * (limit + 1 + offset),
     )
     shown, more = await take(_messages(events), offset, limit)
-    next_page = await store.cursors.seal(session.tenant, question, shown[-1]["seq"]) if more else None
-    totals = {}
+    next_page = await store.cursors.seal(session.tenant, question, shown[-1].seq) if more else None
+    totals: dict[str, Any] = {}
     if include_total:
         totals = {"total": len(messages_of(await store.log.tail(session, 0))), "total_is_lower_bound": False}
     return page_of(shown, next_page, **totals)
 
 
-def messages_of(events: Iterable[e.Event]) -> list[dict[str, Any]]:
+def messages_of(events: Iterable[e.Event]) -> list[MessageShape]:
     """Fold events to messages."""
     return [message for event in events if (message := _message(event))]
 
 
-async def _messages(events: AsyncIterator[e.Event]) -> AsyncIterator[dict[str, Any]]:
+async def _messages(events: AsyncIterator[e.Event]) -> AsyncIterator[MessageShape]:
     async for event in events:
         if message := _message(event):
             yield message
 
 
-def _message(event: e.Event) -> dict[str, Any] | None:
+def _message(event: e.Event) -> MessageShape | None:
+    author = None
     content: list[dict[str, Any]]
+    role: Literal["user", "assistant", "tool"]
     match event:
         case e.UserMessage():
-            role, content = "user", [{"type": "text", "text": block.text} for block in event.content]
+            role, content = "user", _texts(event.content)
         case e.AgentMessage():
-            role, content = "assistant", [{"type": "text", "text": block.text} for block in event.content]
+            role, content, author = "assistant", _texts(event.content), event.author
         case e.AgentToolUse():
             role = "assistant"
             content = [{"type": "tool_use", "id": event.id, "name": event.name, "input": event.input}]
         case e.AgentToolResult():
             role = "tool"
-            block: dict[str, Any] = {
-                "type": "tool_result",
-                "tool_use_id": event.tool_use_id,
-                "name": event.name,
-            }
-            text = [{"type": "text", "text": block.text} for block in event.content]
-            content = [block | {"content": text, "is_error": event.is_error}]
+            block: dict[str, Any] = {"type": "tool_result", "tool_use_id": event.tool_use_id, "name": event.name}
+            content = [block | {"content": _texts(event.content), "is_error": event.is_error}]
         case _:
             return None
-    return {
-        "id": event.id,
-        "seq": event.seq,
-        "role": role,
-        "content": content,
-        "created_at": rfc3339(event.created_at),
-        "run_id": event.run_id,
-        "task_id": event.task_id,
-        **_author(event),
-    }
+    return MessageShape(
+        id=event.id,
+        seq=event.seq,
+        role=role,
+        content=content,
+        created_at=event.created_at,
+        run_id=event.run_id,
+        task_id=event.task_id,
+        author=author,
+    )
 
 
-def _author(event: e.Event) -> dict[str, Any]:
-    author = event.author if isinstance(event, e.AgentMessage) else None
-    return {"author": author.model_dump()} if author else {}
+def _texts(blocks: Iterable[Block]) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": block.text} for block in blocks]

@@ -1,11 +1,10 @@
 """`POST /v1/sessions/{id}/tool_calls/{event_id}/outcome`: a person's word on an interrupted call."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
-from parley.api.events import event_shape
 from parley.api.idempotency import REPLAYED, Onces
 from parley.api.state import Principal, Principals, Refs, State, States
 from parley.core.compose import Scribe
@@ -39,7 +38,17 @@ class Outcome(BaseModel):
         return self
 
 
-@router.post("/v1/sessions/{session_id}/tool_calls/{event_id}/outcome", summary="Decide an unknown outcome")
+class Decided(BaseModel):
+    """The events that the decision stored."""
+
+    data: list[Event]
+
+
+@router.post(
+    "/v1/sessions/{session_id}/tool_calls/{event_id}/outcome",
+    summary="Decide an unknown outcome",
+    response_model_exclude_none=True,
+)
 async def decide_outcome(
     session: Refs,
     event_id: str,
@@ -48,7 +57,7 @@ async def decide_outcome(
     state: States,
     principal: Principals,
     once: Onces,
-) -> dict[str, Any]:
+) -> Decided:
     """Say what came of the call: it happened (with this result), it did not, or try again. The run then goes on."""
     if await find(state.store.table, once):
         response.headers.update(REPLAYED)
@@ -57,7 +66,7 @@ async def decide_outcome(
         events = await _decide(state, session, principal, event_id, body, once)
     if state.queue:
         await state.queue.send(session.tenant, session.id)
-    return {"data": [event_shape(event) for event in events]}
+    return Decided(data=list(events))
 
 
 async def _decide(

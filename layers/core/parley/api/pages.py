@@ -2,36 +2,38 @@
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from fastapi import Depends, Query
 from pydantic import AwareDatetime, BaseModel
 
+from parley.api.shapes import PageOf
+
 T = TypeVar("T")
+
+
+class Identified(Protocol):
+    """A row with an id."""
+
+    @property
+    def id(self) -> str:
+        """Name it in a list."""
+        ...
+
+
+S = TypeVar("S", bound=Identified)
 
 Order = Literal["asc", "desc"]
 
 
-class PageOf(BaseModel):
-    """One page; `next_page` goes back as `page`, unchanged. `total` only when `include_total` was asked."""
-
-    data: list[dict[str, Any]]
-    next_page: str | None = None
-    has_more: bool = False
-    first_id: str | None = None
-    last_id: str | None = None
-    total: int | None = None
-    total_is_lower_bound: bool | None = None
-
-
-def page_of(data: list[dict[str, Any]], next_page: str | None, **totals: Any) -> PageOf:
+def page_of(data: list[S], next_page: str | None, **totals: Any) -> "PageOf[S]":
     """Wrap rows."""
     return PageOf(
         data=data,
         next_page=next_page,
         has_more=next_page is not None,
-        first_id=data[0]["id"] if data else None,
-        last_id=data[-1]["id"] if data else None,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
         **totals,
     )
 

@@ -41,7 +41,7 @@ def problem(
 ) -> Response:
     """Answer with a problem."""
     body = {
-        "type": f"https://parley.dev/problems/{code}",
+        "type": f"urn:parley:problem:{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,

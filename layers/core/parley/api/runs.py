@@ -1,13 +1,11 @@
 """`GET /v1/sessions/{id}/runs`: the execution log."""
 
-from typing import Any
-
 from fastapi import APIRouter
 
-from parley.api.pages import Cursor, Limit, Order, PageOf, page_of
+from parley.api.pages import Cursor, Limit, Order, page_of
+from parley.api.shapes import AgentVersionShape, PageOf, RunErrorShape, RunShape
 from parley.api.state import Principals, Refs, States
 from parley.core.status import STATUS
-from parley.core.value import rfc3339
 from parley.store.head import moment
 from parley.store.rows import RunRow, run_row, runs
 
@@ -22,7 +20,7 @@ async def list_runs(
     order: Order = "desc",
     limit: Limit = 20,
     page: Cursor = None,
-) -> PageOf:
+) -> PageOf[RunShape]:
     """List a session's runs: input, status, duration, usage, error."""
     store = state.store
     await store.sessions.head(session, principal.owner)
@@ -34,28 +32,26 @@ async def list_runs(
 
 
 @router.get("/v1/sessions/{session_id}/runs/{run_id}", summary="Get a run")
-async def get_run(session: Refs, run_id: str, state: States, principal: Principals) -> dict[str, Any]:
+async def get_run(session: Refs, run_id: str, state: States, principal: Principals) -> RunShape:
     """Return one run."""
     await state.store.sessions.head(session, principal.owner)
     return run_shape(await run_row(state.store.table, session, run_id))
 
 
-def run_shape(row: RunRow) -> dict[str, Any]:
-    """Write a run; `input` is the beginning of the message, the whole of it is event `first_seq`."""
-    error = {"code": row.error_code, "message": row.error_message} if row.error_code else None
-    return {
-        "id": row.id,
-        "type": "run",
-        "status": STATUS[row.phase].run,
-        "agent": {"id": row.agent_id, "version": row.agent_version},
-        "task_id": row.task_id,
-        "input": row.input,
-        "stop_reason": row.stop_reason,
-        "error": error,
-        "usage": row.usage.model_dump(),
-        "started_at": rfc3339(moment(row.started_ms)),
-        "ended_at": rfc3339(moment(row.ended_ms)) if row.ended_ms else None,
-        "duration_ms": row.ended_ms - row.started_ms if row.ended_ms else None,
-        "first_seq": row.first_seq,
-        "last_seq": row.last_seq,
-    }
+def run_shape(row: RunRow) -> RunShape:
+    """Write a run."""
+    return RunShape(
+        id=row.id,
+        status=STATUS[row.phase].run,
+        agent=AgentVersionShape(id=row.agent_id, version=row.agent_version),
+        task_id=row.task_id,
+        input=row.input,
+        stop_reason=row.stop_reason,
+        error=RunErrorShape(code=row.error_code, message=row.error_message) if row.error_code else None,
+        usage=row.usage,
+        started_at=moment(row.started_ms),
+        ended_at=moment(row.ended_ms) if row.ended_ms else None,
+        duration_ms=row.ended_ms - row.started_ms if row.ended_ms else None,
+        first_seq=row.first_seq,
+        last_seq=row.last_seq,
+    )

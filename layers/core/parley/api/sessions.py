@@ -8,13 +8,21 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from parley.api.agents import agent_shape
 from parley.api.idempotency import REPLAYED, Onces
-from parley.api.pages import CreatedAts, Cursor, IncludeTotal, Limit, Offset, Order, PageOf, page_of
+from parley.api.pages import CreatedAts, Cursor, IncludeTotal, Limit, Offset, Order, page_of
+from parley.api.shapes import (
+    CacheCreationShape,
+    DeletedShape,
+    GoneAgentShape,
+    PageOf,
+    SessionShape,
+    SessionUsageShape,
+    StatsShape,
+)
 from parley.api.state import Principals, Refs, State, States, ref
 from parley.core.agent import Agent
 from parley.core.errors import Invalid, Unavailable
 from parley.core.status import STATUS, RunStatus, SessionStatus
 from parley.core.status import State as LifeState
-from parley.core.value import Usage, rfc3339
 from parley.ports import ConditionFailed
 from parley.store import Head, Ref
 from parley.store.head import milliseconds, moment
@@ -81,7 +89,7 @@ async def create_session(
     principal: Principals,
     once: Onces,
     x_task_id: Annotated[TaskId | None, Header()] = None,
-) -> dict[str, Any]:
+) -> SessionShape:
     """Create an empty session of an agent."""
     for name in ("initial_events", "budget", "resources", "vault_ids"):
         if getattr(body, name):
@@ -144,7 +152,7 @@ async def list_sessions(
     page: Cursor = None,
     offset: Offset = 0,
     include_total: IncludeTotal = False,
-) -> PageOf:
+) -> PageOf[SessionShape]:
     """List your sessions by their last activity, the newest first."""
 
     def wanted(head: Head) -> bool:
@@ -169,7 +177,7 @@ async def list_sessions(
 
 
 @router.get("/v1/sessions/{session_id}", summary="Get a session")
-async def get_session(session: Refs, state: States, principal: Principals) -> dict[str, Any]:
+async def get_session(session: Refs, state: States, principal: Principals) -> SessionShape:
     """Return one session; while a run is open, its status is folded from the log."""
     head = await state.store.sessions.head(session, principal.owner)
     if STATUS[head.phase].session == "running":
@@ -180,50 +188,38 @@ async def get_session(session: Refs, state: States, principal: Principals) -> di
 
 
 @router.delete("/v1/sessions/{session_id}", summary="Delete a session")
-async def delete_session(session: Refs, state: States, principal: Principals) -> dict[str, str]:
+async def delete_session(session: Refs, state: States, principal: Principals) -> DeletedShape:
     """Make a session and all that it holds unreadable, for good; its run stops at its next step."""
     await state.store.sessions.delete(session, principal.owner)
-    return {"id": session.id, "type": "session_deleted"}
+    return DeletedShape(id=session.id)
 
 
-def session_shape(state: State, head: Head) -> dict[str, Any]:
-    """Write a session as `anthropic.types.beta.BetaManagedAgentsSession` has it (2.11, read 2026-11-20), and more."""
-    status = STATUS[head.phase]
+def session_shape(state: State, head: Head) -> SessionShape:
+    """Write a session."""
+    status, usage = STATUS[head.phase], head.usage
     agent = state.agents.get(head.agent_id)
-    return {
-        "id": head.id,
-        "type": "session",
-        "agent": agent_shape(agent) if agent else {"id": head.agent_id, "type": "agent"},
-        "title": head.title,
-        "status": status.session,
-        "state": status.state,
-        "run_status": status.run,
-        "created_at": rfc3339(moment(head.created_ms)),
-        "updated_at": rfc3339(moment(head.updated_ms)),
-        "archived_at": None,
-        "metadata": head.metadata,
-        "owner": head.owner,
-        "task_id": head.task_id,
-        "source": head.source,
-        "environment_id": "env_local",
-        "budget": None,
-        "resources": [],
-        "vault_ids": [],
-        "outcome_evaluations": [],
-        "stats": {
-            "active_seconds": head.active_ms / 1000,
-            "duration_seconds": (head.updated_ms - head.created_ms) / 1000,
-            "runs": head.runs,
-        },
-        "usage": _usage_shape(head.usage),
-    }
-
-
-def _usage_shape(usage: Usage) -> dict[str, Any]:
-    created = {"ephemeral_5m_input_tokens": usage.cache_creation_input_tokens, "ephemeral_1h_input_tokens": 0}
-    return {
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cache_read_input_tokens": usage.cache_read_input_tokens,
-        "cache_creation": created,
-    }
+    return SessionShape(
+        id=head.id,
+        agent=agent_shape(agent) if agent else GoneAgentShape(id=head.agent_id),
+        title=head.title,
+        status=status.session,
+        state=status.state,
+        run_status=status.run,
+        created_at=moment(head.created_ms),
+        updated_at=moment(head.updated_ms),
+        metadata=head.metadata,
+        owner=head.owner,
+        task_id=head.task_id,
+        source=head.source,
+        stats=StatsShape(
+            active_seconds=head.active_ms / 1000,
+            duration_seconds=(head.updated_ms - head.created_ms) / 1000,
+            runs=head.runs,
+        ),
+        usage=SessionUsageShape(
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cache_read_input_tokens=usage.cache_read_input_tokens,
+            cache_creation=CacheCreationShape(ephemeral_5m_input_tokens=usage.cache_creation_input_tokens),
+        ),
+    )

@@ -157,6 +157,8 @@ class Summary:
                 self.texts += [block.text for block in event.content]
             case e.ModelRequestEnd():
                 self.usage += event.model_usage
+            case e.RunClaimed():
+                self.status, self.stop_reason, self.pending = "running", None, ()
             case e.RunFinished():
                 self.status, self.stop_reason = event.status, event.stop_reason
             case e.RunFailed():

@@ -43,7 +43,7 @@ class Agent(BaseModel):
         names = [tool.name for tool in tools]
         if doubled := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two tools have the same name: {', '.join(doubled)}")
-        if illegal := [name for name in names if not re.match(NAME_PATTERN, name)]:
+        if illegal := [name for name in names if not re.fullmatch(NAME_PATTERN, name)]:
             raise ValueError(f"tool names must match {NAME_PATTERN}: {', '.join(illegal)}")
         return tools
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from parley.core.errors import ModelError, ModelFailure
-from parley.core.limits import MAX_BLOCKS_PER_ANSWER
+from parley.core.limits import MAX_BLOCKS_PER_ANSWER, MAX_INPUT_DEPTH
 from parley.core.value import Usage
 
 DraftKind = Literal["agent.message", "agent.thinking", "agent.tool_use"]
@@ -44,8 +44,8 @@ class Draft:
 
     @property
     def text(self) -> str:
-        """Everything so far, fit to be stored as UTF-8."""
-        return "".join(self.parts).encode("utf-8", "replace").decode()
+        """Everything so far."""
+        return "".join(self.parts)
 
     @property
     def input(self) -> dict[str, Any]:
@@ -55,12 +55,24 @@ class Draft:
             ModelError: they are not one complete JSON object.
         """
         try:
-            value = json.loads(self.text or "{}", parse_constant=_refuse_constant)
+            value = json.loads("".join(self.parts) or "{}")
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # neither infinite nor half a character
         except (ValueError, RecursionError) as error:
             raise _broken(f"the input of tool '{self.name}' is not complete JSON") from error
-        if not isinstance(value, dict):
-            raise _broken(f"the input of tool '{self.name}' is not an object")
+        if not isinstance(value, dict) or not _is_shallow(value, MAX_INPUT_DEPTH):
+            raise _broken(f"the input of tool '{self.name}' is not an object, or too deep")
         return value
+
+    @property
+    def whole(self) -> bool:
+        """Whether it can be stored and sent back: ended, signed if it is thinking, named if it is a call."""
+        match self.kind:
+            case "agent.message":
+                return self.done and bool(self.text.strip())
+            case "agent.thinking":
+                return self.done and bool(self.signature or self.redacted)
+            case "agent.tool_use":
+                return self.done and bool(self.name and self.provider_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +108,32 @@ class Accumulator:
         Raises:
             ModelError: the stream carries an error or contradicts itself.
         """
+        try:
+            return self._take(event)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise _broken("the model's stream has an event that makes no sense") from error
+
+    def answer(self) -> Answer:
+        """Return the whole answer.
+
+        Raises:
+            ModelError: it is not whole.
+        """
+        if not self._stopped or self._stop_reason is None:
+            raise _broken("the model's answer was cut short")
+        blocks = [self._blocks[index] for index in sorted(self._blocks)]
+        if self._stop_reason != "tool_use":
+            blocks = [block for block in blocks if block.kind != "agent.tool_use"]
+        if any(not block.done for block in blocks) and self._stop_reason != "max_tokens":
+            raise _broken("the model's answer has an unfinished block")
+        if any(block.kind == "agent.tool_use" and not (block.whole and block.input is not None) for block in blocks):
+            raise _broken("the model asked for a call without saying which")
+        kept = tuple(block for block in blocks if block.whole or (block.kind == "agent.message" and block.text.strip()))
+        if len(kept) > MAX_BLOCKS_PER_ANSWER:
+            raise _broken(f"the model's answer has more than {MAX_BLOCKS_PER_ANSWER} blocks")
+        return Answer(kept, self._stop_reason, Usage.model_validate(self._usage))
+
+    def _take(self, event: dict[str, Any]) -> Piece | None:
         match event.get("type"):
             case "content_block_delta":
                 return self._delta(event["index"], event["delta"])
@@ -118,34 +156,14 @@ class Accumulator:
                 pass
         return None
 
-    def answer(self) -> Answer:
-        """Return the whole answer.
-
-        Raises:
-            ModelError: it is not whole.
-        """
-        blocks = tuple(self._blocks[index] for index in sorted(self._blocks))
-        if not self._stopped or self._stop_reason is None:
-            raise _broken("the model's answer was cut short")
-        if self._stop_reason != "tool_use":
-            blocks = tuple(block for block in blocks if block.kind != "agent.tool_use")
-        blocks = tuple(block for block in blocks if block.kind != "agent.message" or block.text.strip())
-        if any(not block.done for block in blocks) and self._stop_reason != "max_tokens":
-            raise _broken("the model's answer has an unfinished block")
-        if len(blocks) > MAX_BLOCKS_PER_ANSWER:
-            raise _broken(f"the model's answer has more than {MAX_BLOCKS_PER_ANSWER} blocks")
-        for block in blocks:
-            if block.kind == "agent.tool_use":
-                _ = block.input
-        return Answer(blocks, self._stop_reason, Usage.model_validate(self._usage))
-
     def _start(self, index: int, content: dict[str, Any]) -> Piece | None:
         kind = _DRAFTS.get(content.get("type", ""))
         if kind is None or index in self._blocks:
             raise _broken(f"the model sent a block that Parley does not know: '{content.get('type')}'")
         draft = Draft(index, kind, name=content.get("name", ""), provider_id=content.get("id", ""))
         draft.redacted = content.get("data")
-        draft.parts.append(content.get("text") or content.get("thinking") or "")
+        draft.signature = content.get("signature") or None
+        draft.parts.append(_clean(content.get("text") or content.get("thinking") or ""))
         self._blocks[index] = draft
         return Piece(index, kind, draft.parts[0])
 
@@ -153,11 +171,11 @@ class Accumulator:
         draft = self._block(index)
         match delta.get("type"):
             case "text_delta":
-                text = delta["text"]
+                text = _clean(delta["text"])
             case "thinking_delta":
-                text = delta["thinking"]
+                text = _clean(delta["thinking"])
             case "input_json_delta":
-                draft.parts.append(delta["partial_json"])
+                draft.parts.append("" + delta["partial_json"])
                 return None
             case "signature_delta":
                 draft.signature = (draft.signature or "") + delta["signature"]
@@ -183,5 +201,11 @@ def _broken(message: str) -> ModelError:
     return ModelError("cut_short", message)
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
+def _clean(text: str) -> str:
+    """Replace halves of characters, which cannot be stored."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _is_shallow(value: object, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)

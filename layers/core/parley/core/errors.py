@@ -9,6 +9,7 @@
     ├── Invalid                    invalid_input            422   well-formed, but not acceptable
     │   └── IdempotencyMismatch    idempotency_mismatch     422
     ├── Unavailable                store_unavailable        503   try again
+    ├── Unreadable                 log_unreadable           500   a stored entry that this version cannot read
     ├── ModelError                 model_*                  502   raised by a model adapter, handled by the engine
     └── Fenced                     fenced                   409   another driver has the run; never reaches a client
 
@@ -99,6 +100,15 @@ class Unavailable(ParleyError):
 
 
 ModelFailure = Literal["overloaded", "rate_limited", "request_failed", "refused_request", "cut_short"]
+
+
+class Unreadable(ParleyError):
+    """A stored entry does not parse: it is damaged, or a newer version wrote it."""
+
+    code = "log_unreadable"
+
+    def __init__(self, pk: str, sk: str) -> None:
+        super().__init__(f"The entry '{sk}' of '{pk}' cannot be read by this version.")
 
 
 class ModelError(ParleyError):

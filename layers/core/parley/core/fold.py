@@ -65,6 +65,8 @@ def _status_idle(session: Session, event: e.StatusIdle) -> Session:
 
 
 def _answer_part(session: Session, event: e.AgentMessage | e.AgentThinking | e.AgentToolUse) -> Session:
+    if isinstance(event, e.AgentThinking) and not (event.signature or event.redacted):
+        return session  # cut off: the provider would refuse it
     session = session.but(answer=(*session.answer, message.answer_block(event)))
     if not isinstance(event, e.AgentToolUse) or not session.run:
         return session
@@ -80,7 +82,7 @@ def _answer_ends(session: Session, event: e.ModelRequestEnd) -> Session:
     if event.is_error or not session.run:
         return session.but(answer=())
     context = session.context
-    if session.answer:
+    if not all(map(message.is_thinking, session.answer)):  # thinking alone is no message
         context = (*context, message.message("assistant", session.answer))
     run = session.run
     phase: Phase = "executing" if run.calls else "planning"

@@ -8,8 +8,11 @@ MAX_INPUT_BYTES = 1_000_000
 MAX_TOOL_OUTPUT_BYTES = 256 * 1024
 """UTF-8 bytes of one tool's output that reach the model; the rest is cut and said to be cut."""
 
-MAX_BLOCKS_PER_ANSWER = 48
-"""Blocks of one model answer; it is stored as one entry, and an entry holds 64 events."""
+MAX_BLOCKS_PER_ANSWER = 31
+"""Blocks of one model answer: an entry holds 64 events, and has room for the answer with an intent for every call."""
+
+MAX_INPUT_DEPTH = 100
+"""Levels of nesting in a call's arguments."""
 
 
 class Limits(BaseModel):

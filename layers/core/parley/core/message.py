@@ -38,12 +38,17 @@ def answer_block(event: AgentMessage | AgentThinking | AgentToolUse) -> bytes:
             return dump({"type": "tool_use", "id": event.provider_id, "name": event.name, "input": event.input})
 
 
+def is_thinking(block: bytes) -> bool:
+    """Say whether a block is thinking."""
+    return block.startswith((b'{"type":"thinking"', b'{"type":"redacted_thinking"'))
+
+
 def without_thinking(message: bytes) -> bytes:
     """Leave the thinking out of an answer, unless it is all there is.
 
     A provider may refuse thinking under another prompt or other tools than it was thought under.
     """
-    if b'"thinking"' not in message:
+    if b'thinking"' not in message:
         return message
     parsed = json.loads(message)
     kept = [block for block in parsed["content"] if block["type"] not in ("thinking", "redacted_thinking")]
@@ -62,6 +67,8 @@ def missing_result_block(provider_id: str) -> bytes:
 
 def _result(provider_id: str, texts: list[str], *, is_error: bool) -> bytes:
     content = [{"type": "text", "text": text} for text in texts if text.strip()]
+    if is_error and not content:
+        content = [{"type": "text", "text": "The call failed without a message."}]
     return dump({"type": "tool_result", "tool_use_id": provider_id, "content": content, "is_error": is_error})
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 Effect = Literal["read", "idempotent", "non_idempotent"]
 """What doing it twice means: nothing at all; the same as once, given the same key; or twice the effect."""
@@ -86,7 +86,7 @@ class Tool:
                 for problem in error.errors(include_input=False, include_url=False)
             )
             raise ValueError(problems) from error
-        return {name: getattr(parsed, name) for name in type(parsed).model_fields}
+        return {field.alias or name: getattr(parsed, name) for name, field in type(parsed).model_fields.items()}
 
 
 @overload
@@ -140,6 +140,7 @@ def _arguments(function: Callable[..., Any]) -> tuple[type[BaseModel], str | Non
             context_parameter = parameter.name
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
-        fields[parameter.name] = (hints[parameter.name], default)
+        # Python's name is the alias: as a field's own name, `schema` or `_x` would mean something to pydantic.
+        fields[f"argument_{len(fields)}"] = (hints[parameter.name], Field(default, alias=parameter.name))
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
     return create_model(function.__name__, __config__=config, **fields), context_parameter

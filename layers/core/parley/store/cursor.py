@@ -5,14 +5,16 @@ import hashlib
 import hmac
 import json
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from parley.core.errors import Malformed
-from parley.ports import Absent, ConditionFailed, Put, Table
+from parley.core.errors import Malformed, Unavailable
+from parley.ports import Absent, ConditionFailed, Put, Table, WriteUncertain
 from parley.store import keys
 
 _SIGNATURE_BYTES = 16
+_SECRET_TRIES = 4
 
 
 @dataclass(slots=True)
@@ -51,15 +53,14 @@ class Cursors:
 
 
 async def _secret(table: Table) -> bytes:
+    """Read the deployment's secret; the first to ask makes it, and whoever comes second finds it."""
     key = keys.secret("cursor")
-    item = await table.get(key)
-    if item is None:
-        item = {"PK": key.pk, "SK": key.sk, "value": secrets.token_bytes(32)}
-        try:
-            await table.write(Put(item, Absent()))
-        except ConditionFailed as error:
-            item = error.found[0] or item
-    return bytes(item["value"])
+    for _ in range(_SECRET_TRIES):
+        if item := await table.get(key):
+            return bytes(item["value"])
+        with suppress(ConditionFailed, WriteUncertain):
+            await table.write(Put({"PK": key.pk, "SK": key.sk, "value": secrets.token_bytes(32)}, Absent()))
+    raise Unavailable("The store did not keep the secret that signs page cursors. Try again.")
 
 
 def _foreign() -> Malformed:

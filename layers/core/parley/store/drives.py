@@ -159,7 +159,9 @@ class Drives:
             SlotTaken, ConditionFailed: read again and decide again.
         """
         entry = await self.log.entry(ref, session.seq, events)
-        woken = [self._lock(ref, lock, replace(lock, lease_until_ms=0))] if lock.lease_until_ms is None else []
+        parked = session.run is not None and session.run.parked  # the log knows; the lock may have been read earlier
+        asleep = replace(lock, lease_until_ms=None)
+        woken = [self._lock(ref, asleep, replace(lock, lease_until_ms=0))] if parked else []
         await self.log.write(entry, *also, *woken)
         return entries.place(events, session.seq)
 

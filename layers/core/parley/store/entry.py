@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from parley.core.errors import Unavailable
+from parley.core.errors import Unavailable, Unreadable
 from parley.core.event import EVENT, Event, to_json
 from parley.ports import Blobs, Item
 from parley.store.keys import ENTRY, Ref
@@ -69,6 +69,7 @@ async def decode(item: Item, blobs: Blobs) -> Entry:
 
     Raises:
         Unavailable: its blob cannot be read now.
+        Unreadable: it is damaged, or a newer version wrote it.
     """
     body = item.get("body")
     if body is None:
@@ -76,6 +77,9 @@ async def decode(item: Item, blobs: Blobs) -> Entry:
         if body is None:
             raise Unavailable(f"The blob '{item['blob']}' of a stored entry is missing.")
     first = int(item["SK"].removeprefix(ENTRY))
-    lines = unpack(body).split(b"\n")
-    events = tuple(EVENT.validate_json(b'{"seq":%d,%s' % (first + n, line[1:])) for n, line in enumerate(lines))
+    try:
+        lines = unpack(body).split(b"\n")
+        events = tuple(EVENT.validate_json(b'{"seq":%d,%s' % (first + n, line[1:])) for n, line in enumerate(lines))
+    except (ValueError, zlib.error) as error:
+        raise Unreadable(item["PK"], item["SK"]) from error
     return Entry(item["append_id"], item.get("driver_epoch"), events, item.get("size", 0))

@@ -11,7 +11,20 @@ from parley.core.errors import Unavailable
 from parley.core.event import Event
 from parley.core.fold import fold
 from parley.core.session import Session
-from parley.ports import Absent, Blobs, Clock, ConditionFailed, Ids, Item, Op, Put, Table, WriteUncertain
+from parley.ports import (
+    Absent,
+    Blobs,
+    Clock,
+    ConditionFailed,
+    Delete,
+    Ids,
+    Item,
+    Match,
+    Op,
+    Put,
+    Table,
+    WriteUncertain,
+)
 from parley.store import entry as entries
 from parley.store import snapshot
 from parley.store.entry import MAX_EVENTS, Entry
@@ -54,7 +67,7 @@ class Log:
         return Put(item, Absent())
 
     async def write(self, *ops: Op) -> None:
-        """Do ops of which one is an entry; an unknown outcome is asked again until it is known.
+        """Do ops; an unknown outcome is asked again, with the same bytes, until it is known.
 
         Raises:
             SlotTaken: the entry's slot is another writer's.
@@ -67,10 +80,20 @@ class Log:
             except ConditionFailed as error:
                 if _is_ours(ops, error):
                     return None
-                raise _translate(ops, error) from error
+                if not await self._clear_expired(ops, error):
+                    raise _translate(ops, error) from error
             except WriteUncertain:
                 await self.clock.sleep(0.05 * 2**attempt)
         raise Unavailable("The store did not confirm a write. Try again; what was stored will be seen.")
+
+    async def _clear_expired(self, ops: tuple[Op, ...], error: ConditionFailed) -> bool:
+        """Remove what stands in the way only because its time is up and nobody has swept it."""
+        now = self.clock.now().timestamp()
+        lapsed = {n: item for n, item in error.found.items() if item and item.get("ttl", now + 1) <= now}
+        if not lapsed or any(not isinstance(ops[n].condition, Absent) for n in lapsed):
+            return False
+        await self.table.write(*(Delete(ops[n].key, Match({"ttl": item["ttl"]})) for n, item in lapsed.items()))
+        return True
 
     async def read(self, ref: Ref, after: int = 0) -> AsyncIterator[Entry]:
         """Yield every entry that holds events behind `after`; the first may begin before it."""
@@ -132,12 +155,9 @@ class Log:
 
 
 def _is_ours(ops: tuple[Op, ...], error: ConditionFailed) -> bool:
-    """Say whether an earlier attempt at the same bytes had worked: then its own entry is in the slot."""
-    for position, op in enumerate(ops):
-        found = error.found.get(position)
-        if found and isinstance(op, Put) and "append_id" in op.item:
-            return bool(found.get("append_id") == op.item["append_id"])
-    return False
+    """Say whether an earlier attempt had worked: then what is found is what was sent, to the byte."""
+    puts = ((op, error.found.get(position)) for position, op in enumerate(ops) if isinstance(op, Put))
+    return any(found == op.item for op, found in puts if found)
 
 
 def _translate(ops: tuple[Op, ...], error: ConditionFailed) -> Exception:

@@ -14,6 +14,8 @@ from parley.ports import Item, Table, Update
 from parley.store.head import milliseconds
 from parley.store.keys import AFTER, RUN, WORK_PK, Ref, work_keys
 
+MAX_ID_LENGTH = 64
+
 INPUT_CHARACTERS = 500
 """Of the message that began the run; the whole of it is in the log."""
 
@@ -98,7 +100,7 @@ async def run_row(table: Table, ref: Ref, run_id: str) -> RunRow:
     Raises:
         NotFound: the session has no such run.
     """
-    item = await table.get(ref.run(run_id))
+    item = await table.get(ref.run(run_id)) if len(run_id) <= MAX_ID_LENGTH else None
     if item is None:
         raise NotFound("run", run_id[:64])
     return RunRow.of(item)

@@ -51,7 +51,7 @@ class Sessions:
         ops: list[Op] = [Put(head.item(ref, self.ttl()), Absent()), Put(Lock().item(ref), Absent())]
         if once:
             ops.append(once.put(int(self.clock.now().timestamp()), ref.id))
-        await self.log.table.write(*ops)
+        await self.log.write(*ops)
 
     async def head(self, ref: Ref, owner: str | None = None) -> Head:
         """Read the row; with `owner`, only if it is theirs.
@@ -138,42 +138,42 @@ class Sessions:
         """
         cursor = await self.cursors.open(tenant, question, page) if page else None
         heads: list[Head] = []
-        position: Item | None = None
         queries = MAX_OFFSET if offset else _PAGE_BUDGET
-        async for item in self._listed(tenant, newest_first, cursor, limit + 1 + offset, queries):
-            if item is None or len(heads) == limit:
-                return HeadPage(heads, await self.cursors.seal(tenant, question, position or cursor))
-            position = {name: item[name] for name in ("PK", "SK", "list_pk", "list_sk")}
-            head = Head.of(item)
+        async for head, place in self._listed(tenant, newest_first, cursor, limit + 1 + offset, queries):
+            if head is None:
+                return HeadPage(heads, await self.cursors.seal(tenant, question, place))
             if not wanted(head):
                 continue
             if offset:
                 offset -= 1
                 continue
+            if len(heads) == limit:
+                return HeadPage(heads, await self.cursors.seal(tenant, question, cursor))
             heads.append(head)
+            cursor = place
         return HeadPage(heads, None)
 
     async def total(self, tenant: str, wanted: Callable[[Head], bool]) -> int:
         """Count what a list would show, at most `MAX_OFFSET` + 1."""
         total = 0
-        async for item in self._listed(tenant, True, None, 1000, MAX_OFFSET):
-            total += item is not None and wanted(Head.of(item))
+        async for head, _ in self._listed(tenant, True, None, 1000, MAX_OFFSET):
+            total += head is not None and wanted(head)
             if total > MAX_OFFSET:
                 break
         return total
 
     async def _listed(
         self, tenant: str, newest_first: bool, cursor: Item | None, need: int, queries: int
-    ) -> AsyncIterator[Item | None]:
-        """Yield rows of the index, in growing pages; `None` when `queries` are used up and there may be more."""
+    ) -> AsyncIterator[tuple[Head | None, Item | None]]:
+        """Yield rows with their places, in growing pages; no row when `queries` are used up before the end."""
         size = min(need, 1000)
         for _ in range(queries):
             page = await self.log.table.query(
                 f"T#{tenant}", index="list", limit=size, newest_first=newest_first, cursor=cursor
             )
             for item in page.items:
-                yield item
+                yield Head.of(item), {name: item[name] for name in ("PK", "SK", "list_pk", "list_sk")}
             cursor, size = page.cursor, min(size * 2, 1000)
             if cursor is None:
                 return
-        yield None
+        yield None, cursor

@@ -4,6 +4,8 @@ A snapshot is a copy and never the truth: the entries stay, and a snapshot that 
 version of the fold is passed over and the log is folded from its start (docs/decisions/0002).
 """
 
+import zlib
+
 from parley.core.session import Session
 from parley.ports import Blobs
 from parley.store.entry import pack, unpack
@@ -31,9 +33,9 @@ async def write(blobs: Blobs, ref: Ref, session: Session) -> int:
 async def read(blobs: Blobs, ref: Ref, seq: int) -> Session | None:
     """Read a snapshot; `None` when it cannot serve."""
     data = await blobs.get(name(ref, seq))
-    if data is None:
+    try:
+        version, head, *context = unpack(data or b"").split(b"\n")
+        session = Session.model_validate_json(head)
+    except (ValueError, zlib.error):
         return None
-    version, head, *context = unpack(data).split(b"\n")
-    if version != FOLD_VERSION:
-        return None
-    return Session.model_validate_json(head).but(context=tuple(context))
+    return session.but(context=tuple(context)) if version == FOLD_VERSION and session.seq == seq else None

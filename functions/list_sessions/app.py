@@ -1,0 +1,7 @@
+"""GET /v1/sessions: a page of one's sessions."""
+
+from parley import lambda_app, wiring
+from parley.api import sessions
+from parley.settings import load
+
+handler = lambda_app.handler(wiring.reading(load()), sessions.router)

@@ -1,0 +1,81 @@
+"""Claude over the Anthropic API, or over anything that speaks it.
+
+The SDK makes the call: authentication, headers, proxies, TLS. The body is spliced from stored bytes and the
+events are split from received ones, because the SDK's objects per event cost more than the rest of a turn.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import httpx2
+from anthropic import AsyncAnthropic, AsyncStream, Timeout
+
+from parley.adapters.claude.events import EventSplitter, parse
+from parley.adapters.claude.failures import TIMEOUT, translated
+from parley.adapters.claude.request import to_bytes
+from parley.core.errors import ModelError
+from parley.ports import ModelRequest
+
+DRAIN_SECONDS = 1.0
+"""How long the end of a body may take after its last event, before its connection is given up."""
+
+
+class ClaudeModel:
+    """The Anthropic API; belongs to one event loop.
+
+    Without a key the SDK looks for credentials where it always does.
+    """
+
+    def __init__(self, *, api_key: str | None = None, base_url: str | None = None, timeout: Timeout = TIMEOUT) -> None:
+        self._client = AsyncAnthropic(
+            api_key=api_key or None,
+            base_url=base_url or None,
+            max_retries=0,  # the engine retries, where the log can be seen
+            timeout=timeout,
+            open_telemetry=False,  # its spans end when the SDK has read the stream, which it never does here
+        )
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the raw stream events; closing early closes the response.
+
+        Raises:
+            ModelError: the request was refused, failed or broke off.
+        """
+        stream = await self._open(request)
+        with translated("cut_short"):
+            async with stream:
+                splitter, chunks = EventSplitter(), stream.response.aiter_bytes()
+                async for chunk in chunks:
+                    for data in splitter.take(chunk):
+                        event = parse(data)
+                        yield event
+                        if event.get("type") == "message_stop":
+                            await _drain(chunks)
+                            return
+
+    async def _open(self, request: ModelRequest) -> AsyncStream[object]:
+        try:
+            with translated("request_failed"):
+                return await self._client.post(
+                    "/v1/messages",
+                    content=to_bytes(request),
+                    cast_to=object,
+                    stream=True,
+                    stream_cls=AsyncStream[object],
+                )
+        except TypeError as error:  # this is how the SDK says it
+            raise ModelError("refused_request", "There are no credentials for the Anthropic API.") from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
+    """Read to the end of the body, so that the connection serves again; how it ends no longer matters."""
+    with suppress(httpx2.HTTPError, TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for _ in chunks:
+                pass
