@@ -1,7 +1,7 @@
 """The `Blobs` port on S3: one object per blob, in a bucket that template.yaml makes.
 
 The role needs `s3:ListBucket` on the bucket: without it S3 answers 403 for an object that is not there, and a
-missing blob cannot be told from a forbidden one (API Reference of GetObject, read 2026-11-20).
+missing blob cannot be told from a forbidden one (GetObject in botocore's reference, read 2026-11-20).
 """
 
 import asyncio

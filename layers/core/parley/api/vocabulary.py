@@ -160,9 +160,9 @@ class Summary:
             case e.RunClaimed():
                 self.status, self.stop_reason, self.pending = "running", None, ()
             case e.RunFinished():
-                self.status, self.stop_reason = event.status, event.stop_reason
+                self.status, self.stop_reason, self.pending = event.status, event.stop_reason, ()
             case e.RunFailed():
-                self.status, self.stop_reason = "error", "retries_exhausted"
+                self.status, self.stop_reason, self.pending = "error", "retries_exhausted", ()
                 self.error = {"code": event.code, "message": event.message, "retryable": event.retryable}
             case e.StatusIdle() if event.stop_reason.type == "requires_action":
                 self.status, self.stop_reason = "waiting_approval", "requires_action"

@@ -156,8 +156,8 @@ class Log:
 
 def _is_ours(ops: tuple[Op, ...], error: ConditionFailed) -> bool:
     """Say whether an earlier attempt had worked: then what is found is what was sent, to the byte."""
-    puts = ((op, error.found.get(position)) for position, op in enumerate(ops) if isinstance(op, Put))
-    return any(found == op.item for op, found in puts if found)
+    puts = [(op, error.found[position]) for position in error.found if isinstance(op := ops[position], Put)]
+    return bool(puts) and all(found == op.item for op, found in puts)
 
 
 def _translate(ops: tuple[Op, ...], error: ConditionFailed) -> Exception:

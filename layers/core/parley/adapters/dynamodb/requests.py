@@ -9,7 +9,7 @@ from parley.core.errors import TooLarge
 from parley.ports import Absent, Condition, Delete, Index, Item, Key, Match, Op, Put, Update
 
 MAX_OPS: Final = 100
-"""Limit of TransactWriteItems (API Reference, read 2026-11-20)."""
+"""Limit of TransactWriteItems (API Reference as botocore 1.44.5 carries it, read 2026-11-20)."""
 
 Request = dict[str, Any]
 

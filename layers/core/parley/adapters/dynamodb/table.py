@@ -167,7 +167,9 @@ class DynamoTable:
 
 
 class _Tokens:
-    """Names of transactions: for ten minutes DynamoDB does one name once (API Reference, read 2026-11-20).
+    """Names of transactions: for ten minutes DynamoDB does one name once.
+
+    (API Reference as botocore 1.44.5 carries it, read 2026-11-20.)
 
     Each write gets a new one, for equal bytes may well be two writes. Only those whose outcome is unknown are
     kept, so that the same bytes, sent again, are the same write.

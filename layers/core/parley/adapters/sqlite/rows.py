@@ -11,7 +11,7 @@ from parley.ports import Item
 
 MAX_ITEM_BYTES: Final = 400 * 1024
 MAX_KEY_BYTES: Final = {"PK": 2048, "SK": 1024}
-"""Limits of DynamoDB (Developer Guide, "Quotas in Amazon DynamoDB", read 2026-11-20)."""
+"""Limits of DynamoDB (Developer Guide, "Limits in DynamoDB", a stored copy read 2026-11-20)."""
 
 _MAX_DEPTH = 32
 _MAX_NUMBER = 10**38
@@ -105,7 +105,7 @@ def _index_key(item: Item, index: str) -> tuple[str | None, str | None]:
 
 
 def _size(value: object, depth: int = 1) -> int:
-    """Count as DynamoDB does (Developer Guide, "DynamoDB item sizes and formats", read 2026-11-20)."""
+    """Count as DynamoDB does (Developer Guide, "Item sizes and formats", a stored copy read 2026-11-20)."""
     if isinstance(value, str):
         return _text_size(value)
     if value is None or isinstance(value, bool):

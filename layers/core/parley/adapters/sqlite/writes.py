@@ -10,7 +10,7 @@ from parley.ports import Absent, Condition, ConditionFailed, Item, Key, Match, O
 
 MAX_OPS: Final = 100
 MAX_WRITE_BYTES: Final = 4 * 1024 * 1024
-"""Limits of DynamoDB's TransactWriteItems (API Reference, read 2026-11-20)."""
+"""Limits of TransactWriteItems (API Reference as botocore 1.44.5 carries it, read 2026-11-20)."""
 
 _KEYS = ("PK", "SK")
 
