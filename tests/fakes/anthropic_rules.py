@@ -54,9 +54,7 @@ class Shape:
         split = [field.split(":") for line in fields for field in line.split()]
         self.required = [name for name, _ in split if not name.endswith("?")]
         self.words = {name.rstrip("?"): words for name, words in split}
-        self.kinds = {
-            name: tuple(KINDS[word] for word in words.split("|")) for name, words in self.words.items()
-        }
+        self.kinds = {name: tuple(KINDS[word] for word in words.split("|")) for name, words in self.words.items()}
 
     def check(self, value: object, where: str) -> Json:
         """Refuse missing, unknown and mistyped fields; `where` is a path that ends in a dot, or empty."""
@@ -219,9 +217,7 @@ def _check_message(message: object, where: str) -> None:
 def _check_block(block: object, allowed: set[str], where: str) -> None:
     kind = block.get("type") if isinstance(block, dict) else None
     if not isinstance(block, dict) or not isinstance(kind, str) or kind not in BLOCKS:
-        raise Refused(
-            f"{where}type: input tag {kind!r} does not match any of the expected tags: {sorted(allowed)}"
-        )
+        raise Refused(f"{where}type: input tag {kind!r} does not match any of the expected tags: {sorted(allowed)}")
     if kind not in allowed:
         raise Refused(f"{where[:-1]}: `{kind}` blocks are not allowed here, only {sorted(allowed)}")
     BLOCKS[kind].check(block, where)
@@ -230,9 +226,7 @@ def _check_block(block: object, allowed: set[str], where: str) -> None:
     match kind:
         case "text":
             if not block["text"].strip():
-                raise Refused(
-                    f"{where}text: text content blocks must be non-empty and contain non-whitespace text"
-                )
+                raise Refused(f"{where}text: text content blocks must be non-empty and contain non-whitespace text")
         case "image" | "document":
             _check_source(block["source"], f"{where}source.")
         case "tool_use":
@@ -296,17 +290,13 @@ def _check_schema(schema: Json, where: str) -> None:
             raise Refused(f"{where}: oneOf, allOf and anyOf are not supported at the top level")
     properties = schema.get("properties") or {}
     required = schema.get("required") or []
-    if not isinstance(properties, dict) or not all(
-        isinstance(item, dict | bool) for item in properties.values()
-    ):
+    if not isinstance(properties, dict) or not all(isinstance(item, dict | bool) for item in properties.values()):
         raise Refused(f"{where}.properties: JSON schema is invalid")
     if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
         raise Refused(f"{where}.required: JSON schema is invalid")
     for name in properties:
         if not PROPERTY.fullmatch(name):
-            raise Refused(
-                f"{where}.properties: property keys should match pattern '^[a-zA-Z0-9_.-]{{1,64}}$'"
-            )
+            raise Refused(f"{where}.properties: property keys should match pattern '^[a-zA-Z0-9_.-]{{1,64}}$'")
 
 
 def _check_choice(request: Json, names: set[str]) -> None:
@@ -343,13 +333,9 @@ def _check_marks(request: Json) -> None:
     if request.get("cache_control") is not None:
         _check_mark(request["cache_control"], "")
     holders = [holder for _, _, block in _walk(request) for holder in _holders(block)]
-    marks = [
-        holder["cache_control"] for holder in [*holders, request] if holder.get("cache_control") is not None
-    ]
+    marks = [holder["cache_control"] for holder in [*holders, request] if holder.get("cache_control") is not None]
     if len(marks) > MAX_CACHE_MARKS:
-        raise Refused(
-            f"a maximum of {MAX_CACHE_MARKS} blocks with cache_control may be provided, found {len(marks)}"
-        )
+        raise Refused(f"a maximum of {MAX_CACHE_MARKS} blocks with cache_control may be provided, found {len(marks)}")
     ttls = [mark.get("ttl", "5m") for mark in marks]
     if ttls != sorted(ttls):
         raise Refused("a cache_control block with ttl '1h' must not come after one with ttl '5m'")
@@ -368,9 +354,7 @@ def _check_order(request: Json) -> None:
     if last["type"] == "text" and last["text"] != last["text"].rstrip():
         raise Refused("messages: final assistant content cannot end with trailing whitespace")
     if last["type"] == "text" and not UP_TO_4_5.search(request["model"]):
-        raise Refused(
-            "this model does not support assistant message prefill; end the conversation with a user message"
-        )
+        raise Refused("this model does not support assistant message prefill; end the conversation with a user message")
 
 
 def _check_pairs(messages: list[Json]) -> None:

@@ -256,9 +256,7 @@ def _read_text(rest: str) -> Block:
 @lru_cache(maxsize=64)
 def _filler(count: int, size: int) -> str:
     """Write a number into each delta, so that one that is lost, doubled or out of place can be seen."""
-    words = (
-        f"{number:0{size}d}"[1 - size :] + " " if size > 1 else str(number % 10) for number in range(count)
-    )
+    words = (f"{number:0{size}d}"[1 - size :] + " " if size > 1 else str(number % 10) for number in range(count))
     return "".join(words)[:-1] + "."
 
 
@@ -354,9 +352,7 @@ def _default(turn: Turn) -> Block:
     messages = turn.request["messages"][turn.script_at :]
     blocks = [block for message in messages for block in blocks_of(message)]
     results = [block for block in blocks if block["type"] == "tool_result"]
-    lines = [
-        f"The tool {'failed' if block.get('is_error') else 'said'}: {_quoted(block)}" for block in results
-    ]
+    lines = [f"The tool {'failed' if block.get('is_error') else 'said'}: {_quoted(block)}" for block in results]
     if not results or len(messages) == 1:
         said = "\n".join(_texts(messages[0])).strip()[:QUOTED_CHARS]
         lines.append(f"You said: {said or '(nothing)'}")
@@ -377,9 +373,7 @@ def _sample(schema: Json) -> Json:
     for name in schema.get("required") or []:
         rule = (schema.get("properties") or {}).get(name)
         rule = rule if isinstance(rule, dict) else {}
-        value[name] = rule.get(
-            "const", (rule.get("enum") or [None])[0] or kinds.get(str(rule.get("type")), name)
-        )
+        value[name] = rule.get("const", (rule.get("enum") or [None])[0] or kinds.get(str(rule.get("type")), name))
     return value
 
 
@@ -437,6 +431,4 @@ def _with_ids(blocks: list[Block], base: str) -> Iterator[Block]:
 
 
 def _texts(message: Json) -> list[str]:
-    return [
-        block["text"] for block in blocks_of(message) if message["role"] == "user" and block["type"] == "text"
-    ]
+    return [block["text"] for block in blocks_of(message) if message["role"] == "user" and block["type"] == "text"]

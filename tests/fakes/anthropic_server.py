@@ -63,9 +63,7 @@ PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 class ApiError(Exception):
     """An answer with an error status."""
 
-    def __init__(
-        self, status: int, kind: str, message: str, headers: list[tuple[bytes, bytes]] | None = None
-    ) -> None:
+    def __init__(self, status: int, kind: str, message: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:
         super().__init__(message)
         self.status, self.kind, self.message, self.headers = status, kind, message, headers or []
 
@@ -168,9 +166,7 @@ class Ledger:
 class FakeApi:
     """The ASGI application."""
 
-    def __init__(
-        self, *, keep_bodies: bool = False, fresh_ids: bool = False, bind_thinking: bool = False
-    ) -> None:
+    def __init__(self, *, keep_bodies: bool = False, fresh_ids: bool = False, bind_thinking: bool = False) -> None:
         self.ledger = Ledger(keep_bodies=keep_bodies)
         self._cache = PromptCache()
         self._failed: OrderedDict[tuple[str | bytes, str], int] = OrderedDict()
@@ -212,15 +208,11 @@ class FakeApi:
         headers = dict(scope["headers"])
         body = await _body(receive)
         self.ledger.keep(entry, body)
-        if not headers.get(b"x-api-key") and not headers.get(b"authorization", b"").lower().startswith(
-            b"bearer "
-        ):
+        if not headers.get(b"x-api-key") and not headers.get(b"authorization", b"").lower().startswith(b"bearer "):
             raise ApiError(401, "authentication_error", "x-api-key header is required")
         version = headers.get(b"anthropic-version", b"").decode("latin-1")
         if version not in rules.VERSIONS:
-            raise ApiError(
-                400, "invalid_request_error", f"anthropic-version: {version or 'header is required'!r}"
-            )
+            raise ApiError(400, "invalid_request_error", f"anthropic-version: {version or 'header is required'!r}")
         try:
             request = rules.parse(body)
         except rules.Refused as refused:
@@ -234,9 +226,7 @@ class FakeApi:
         assert isinstance(request, dict)
         return request
 
-    async def _answer(
-        self, request: Json, entry: Json, request_id: str, receive: Receive, send: Send
-    ) -> None:
+    async def _answer(self, request: Json, entry: Json, request_id: str, receive: Receive, send: Send) -> None:
         segments = list(rules.segments(request))
         try:
             turn = script.read(request, segments[-1].digest)
@@ -291,15 +281,11 @@ def frames_of(reply: script.Reply, usage: Usage) -> list[Frame]:
 
 
 def _event(name: str, **fields: object) -> Frame:
-    return Frame(
-        f"event: {name}\ndata: {json.dumps({'type': name, **fields}, ensure_ascii=False)}\n\n".encode()
-    )
+    return Frame(f"event: {name}\ndata: {json.dumps({'type': name, **fields}, ensure_ascii=False)}\n\n".encode())
 
 
 def _deltas(index: int, block: script.Block) -> list[Frame]:
-    head = (
-        f'event: content_block_delta\ndata: {{"type":"content_block_delta","index":{index},"delta":{{"type":'
-    )
+    head = f'event: content_block_delta\ndata: {{"type":"content_block_delta","index":{index},"delta":{{"type":'
     return [
         Frame(
             f'{head}"{kind}","{name}":{json.dumps(piece, ensure_ascii=False)}}}}}\n\n'.encode(),
@@ -374,9 +360,7 @@ async def _send_whole(
 ) -> None:
     """Write a message that is not streamed; a cut sends half of it."""
     if fault and fault.kind == "error_event":
-        raise _scripted_error(
-            next((key for key, kind in script.STATUSES.items() if kind == fault.value), "529")
-        )
+        raise _scripted_error(next((key for key, kind in script.STATUSES.items() if kind == fault.value), "529"))
     body = json.dumps(_message(reply, usage, started=False), ensure_ascii=False).encode()
     if not fault or not fault.kind.startswith("cut"):
         await _respond(send, 200, body, headers)
@@ -429,9 +413,7 @@ async def _refuse(send: Send, error: ApiError, request_id: str) -> None:
     )
 
 
-async def _respond(
-    send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None
-) -> None:
+async def _respond(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
     fixed = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": fixed + (headers or [])})
     await send({"type": "http.response.body", "body": body})
@@ -443,9 +425,7 @@ def _request_id() -> str:
 
 def _listen(app: FakeApi, host: str, port: int) -> tuple[uvicorn.Server, socket.socket, str]:
     family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(
-        family, kind, proto
-    )  # with proto named, asyncio sets TCP_NODELAY; else 40 ms stalls
+    listener = socket.socket(family, kind, proto)  # with proto named, asyncio sets TCP_NODELAY; else 40 ms stalls
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(address)
     listener.listen(2048)
@@ -475,9 +455,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8200, help="0 picks a free one (default: 8200)")
     parser.add_argument("--keep-bodies", action="store_true", help="let GET /_requests?bodies=1 show bodies")
-    parser.add_argument(
-        "--fresh-ids", action="store_true", help="new message and tool ids for a repeated request"
-    )
+    parser.add_argument("--fresh-ids", action="store_true", help="new message and tool ids for a repeated request")
     parser.add_argument("--bind-thinking", action="store_true", help="refuse thinking after a changed prefix")
     options = vars(parser.parse_args())
     host, port = options.pop("host"), options.pop("port")

@@ -18,9 +18,9 @@ from parley import wiring
 from parley.api import docs
 from parley.api.app import create_app
 from parley.api.routers import ROUTERS
-from parley.api.state import State
 from parley.core.errors import Unavailable
 from parley.settings import Settings, SettingsError, load
+from parley.state import State
 
 
 class AlreadyRunning(Exception):

@@ -20,7 +20,7 @@ from mangum import Mangum
 from mangum.types import LambdaContext
 
 from parley.api.app import Receive, Scope, Send, create_app
-from parley.api.state import State
+from parley.state import State
 
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]

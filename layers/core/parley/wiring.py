@@ -2,10 +2,10 @@
 
 import importlib
 
-from parley.api.state import Principal, State
 from parley.core.agent import Agent
 from parley.ports import Blobs, Model, Table
 from parley.settings import Settings, SettingsError
+from parley.state import Principal, State
 from parley.store import Ref, Store
 
 PRINCIPAL = Principal(tenant="default", owner="dev")

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
+from parley.api.depends import States
 from parley.api.pages import page_of
 from parley.api.shapes import AgentShape, ModelShape, PageOf, ToolShape
-from parley.api.state import States
 from parley.core.agent import Agent
 
 router = APIRouter(tags=["agents"])

@@ -7,8 +7,8 @@ from fastapi import APIRouter, FastAPI
 
 from parley.api import problems
 from parley.api.shapes import Problem
-from parley.api.state import State
 from parley.core.errors import TooLarge
+from parley.state import State
 from parley.version import __version__
 
 MAX_BODY_BYTES = 10 * 1024 * 1024

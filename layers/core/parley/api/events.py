@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from parley.api.depends import Principals, Refs, States
 from parley.api.pages import CreatedAts, Cursor, IncludeTotal, Limit, Offset, Order, page_of, take
 from parley.api.shapes import PageOf
-from parley.api.state import Principals, Refs, States
 from parley.core.event import Event
 
 router = APIRouter(tags=["events"])

@@ -10,17 +10,18 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from parley.api import sse
+from parley.api.depends import Principals, States, ref
 from parley.api.idempotency import REPLAYED, Onces
 from parley.api.messages import messages_of
 from parley.api.sessions import Metadata, TaskId, new_head
 from parley.api.shapes import CompleteShape
-from parley.api.state import Principal, Principals, State, States, ref
 from parley.api.vocabulary import Output, Summary, Vocabulary, speaker
 from parley.core.errors import Conflict, Invalid, SessionBusy, TooLarge, Unavailable
 from parley.core.event import Event, EventBase
 from parley.core.limits import MAX_INPUT_BYTES
 from parley.ports import ConditionFailed
 from parley.runner import Runner
+from parley.state import Principal, State
 from parley.store import Once, Ref
 from parley.store.idempotency import Done, find
 from parley.store.rows import run_row

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
+from parley.api.depends import States
 from parley.api.shapes import HealthShape
-from parley.api.state import States
 from parley.store import keys
 from parley.version import __version__
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from parley.api.state import Principals
+from parley.api.depends import Principals
 from parley.core.errors import Malformed
 from parley.store import Once
 

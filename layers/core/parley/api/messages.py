@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 
+from parley.api.depends import Principals, Refs, States
 from parley.api.pages import Cursor, IncludeTotal, Limit, Offset, Order, page_of, take
 from parley.api.shapes import MessageShape, PageOf
-from parley.api.state import Principals, Refs, States
 from parley.core import event as e
 from parley.core.value import Block
 

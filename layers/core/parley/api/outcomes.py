@@ -5,14 +5,15 @@ from typing import Annotated, Literal, Self
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
+from parley.api.depends import Principals, Refs, States
 from parley.api.idempotency import REPLAYED, Onces
-from parley.api.state import Principal, Principals, Refs, State, States
 from parley.core.compose import Scribe
 from parley.core.errors import Conflict, NotFound, Unavailable
 from parley.core.event import Event, OutcomeWord, ToolOutcomeDecided
 from parley.core.limits import MAX_TOOL_OUTPUT_BYTES
 from parley.core.outcome import decide
 from parley.ports import ConditionFailed
+from parley.state import Principal, State
 from parley.store import Once, Ref, SlotTaken
 from parley.store.head import milliseconds
 from parley.store.idempotency import find

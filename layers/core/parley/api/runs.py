@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
+from parley.api.depends import Principals, Refs, States
 from parley.api.pages import Cursor, Limit, Order, page_of
 from parley.api.shapes import AgentVersionShape, PageOf, RunErrorShape, RunShape
-from parley.api.state import Principals, Refs, States
 from parley.core.status import STATUS
 from parley.store.head import moment
 from parley.store.rows import RunRow, run_row, runs

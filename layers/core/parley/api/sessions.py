@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from parley.api.agents import agent_shape
+from parley.api.depends import Principals, Refs, States, ref
 from parley.api.idempotency import REPLAYED, Onces
 from parley.api.pages import CreatedAts, Cursor, IncludeTotal, Limit, Offset, Order, page_of
 from parley.api.shapes import (
@@ -18,12 +19,12 @@ from parley.api.shapes import (
     SessionUsageShape,
     StatsShape,
 )
-from parley.api.state import Principals, Refs, State, States, ref
 from parley.core.agent import Agent
 from parley.core.errors import Invalid, Unavailable
 from parley.core.status import STATUS, RunStatus, SessionStatus
 from parley.core.status import State as LifeState
 from parley.ports import ConditionFailed
+from parley.state import State
 from parley.store import Head, Ref
 from parley.store.head import milliseconds, moment
 from parley.store.idempotency import find

@@ -16,6 +16,12 @@ from parley.ports import ModelRequest
 MIN_THINKING_TOKENS = 1024
 CACHED = {"type": "ephemeral"}
 
+NO_TOOL_LEFT = {
+    "tools": [{"name": "none", "description": "There is no tool any more.", "input_schema": {"type": "object"}}],
+    "tool_choice": {"type": "none"},
+}
+"""The API wants tools where a conversation has calls, also when the agent has lost all of its own."""
+
 _TAKES_BUDGET = re.compile(r"claude-3-7|(?:opus|sonnet|haiku)-4-(?:[015]\b|20\d{6})")
 """Models up to 4.5 want a budget. Later ones decide for themselves, and from 4.7 on they refuse a budget."""
 
@@ -59,6 +65,8 @@ def _head(request: ModelRequest) -> dict[str, Any]:
         head["system"] = [{"type": "text", "text": request.system, "cache_control": CACHED}]
     if config := thinking(request):
         head["thinking"] = config
+    if not _has_tools(request) and any(b'"type":"tool_use"' in message for message in request.messages):
+        head |= NO_TOOL_LEFT
     return head
 
 

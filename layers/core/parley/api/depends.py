@@ -1,0 +1,43 @@
+"""How routers reach their parts: the state of the app, who is calling, which session is meant."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from parley.core.errors import NotFound
+from parley.state import Principal, State
+from parley.store import Ref
+
+
+def state(request: Request) -> State:
+    """Return the state of the app that handles the request."""
+    found: State = request.app.state.parley
+    return found
+
+
+def principal(request: Request) -> Principal:
+    """Return who is calling."""
+    return state(request).principal
+
+
+States = Annotated[State, Depends(state)]
+Principals = Annotated[Principal, Depends(principal)]
+
+
+def session_ref(principal: Principals, session_id: str) -> Ref:
+    """Address the session named in the path, in the caller's tenant."""
+    return ref(principal, session_id)
+
+
+def ref(principal: Principal, session_id: str) -> Ref:
+    """Address a session in the caller's tenant.
+
+    Raises:
+        NotFound: no session can have that id.
+    """
+    if not (session_id.isascii() and session_id.replace("_", "").isalnum() and len(session_id) <= 64):
+        raise NotFound("session", session_id[:64])
+    return Ref(principal.tenant, session_id)
+
+
+Refs = Annotated[Ref, Depends(session_ref)]

@@ -1,0 +1,45 @@
+"""The parts that requests are answered with, as one value: `wiring` makes it, the routers find it in `app.state`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from parley.core.agent import Agent
+from parley.core.errors import NotFound
+from parley.ports import Queue
+from parley.store import Store
+
+if TYPE_CHECKING:  # functions that only read must not load the engine
+    from parley.runner import Runner
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is calling, and for whom."""
+
+    tenant: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The parts that requests are answered with; functions that only read have no runner and no queue."""
+
+    store: Store
+    agents: Mapping[str, Agent]
+    principal: Principal
+    runner: Runner | None = None
+    queue: Queue | None = None
+
+    def agent(self, agent_id: str) -> Agent:
+        """Return a deployed agent.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        try:
+            return self.agents[agent_id]
+        except KeyError:
+            raise NotFound("agent", agent_id) from None

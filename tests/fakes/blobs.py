@@ -1,0 +1,17 @@
+"""Blobs in memory."""
+
+
+class MemoryBlobs:
+    """A dictionary; tests look into `kept`, and break it."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    async def put(self, key: str, data: bytes) -> None:
+        self.kept[key] = data
+
+    async def get(self, key: str) -> bytes | None:
+        return self.kept.get(key)
+
+    async def delete(self, key: str) -> None:
+        self.kept.pop(key, None)
