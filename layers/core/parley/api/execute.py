@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from parley.api import sse
 from parley.api.depends import Principals, States, ref
@@ -37,8 +37,12 @@ class Execute(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    input: str = Field(description="The message to the agent, up to 1,000,000 bytes.", examples=["What is my balance?"])
-    session_id: str | None = Field(default=None, description="Go on in this session; without it, a new one begins.")
+    input: Annotated[str, StringConstraints(min_length=1)] = Field(
+        description="The message to the agent, up to 1,000,000 bytes.", examples=["What is my balance?"]
+    )
+    session_id: Annotated[str, StringConstraints(max_length=256)] | None = Field(
+        default=None, description="Go on in this session; without it, a new one begins."
+    )
     task_id: TaskId | None = Field(default=None, description="Your own reference, carried on every event.")
     metadata: Metadata = Field(default_factory=dict, max_length=16, description="Kept with a new session.")
     stream: bool = Field(default=True, description="`false` answers once, with JSON, when the run has ended.")

@@ -101,10 +101,11 @@ async def _decided(
 ) -> tuple[Event, ...]:
     """Return the word that stands; the same word again is no mistake, another one comes too late."""
     await state.store.sessions.head(session, principal.owner)
-    for event in await state.store.log.tail(session, 0):
+    events = await state.store.log.tail(session, 0)
+    for event in events:
         if isinstance(event, ToolOutcomeDecided) and event.tool_use_id == event_id:
             if event.outcome != outcome:
                 message = f"This call's outcome was decided before: '{event.outcome}'."
                 raise Conflict(message, code="outcome_decided")
-            return (event,)
+            return events[event.seq - 1 : event.seq + (outcome != "retry")]  # with the result that was stored beside it
     raise otherwise or NotFound("tool call", event_id)

@@ -99,4 +99,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("request_failed", exc_info=error, extra={"path": request.url.path})
-    return problem(request, 500, "internal_error", "Something went wrong on our side. The request id helps to find it.")
+    answer = problem(request, 500, "internal_error", "Something went wrong here. The request id helps to find it.")
+    request_id = request.scope.get("request_id", "")  # this handler stands outside of what adds it elsewhere
+    answer.headers.update({"request-id": request_id, "x-request-id": request_id})
+    return answer

@@ -21,7 +21,7 @@ from parley.api.shapes import (
 )
 from parley.core.agent import Agent
 from parley.core.errors import Invalid, Unavailable
-from parley.core.status import STATUS, RunStatus, SessionStatus
+from parley.core.status import OPEN, STATUS, RunStatus, SessionStatus
 from parley.core.status import State as LifeState
 from parley.ports import ConditionFailed
 from parley.state import State
@@ -38,6 +38,8 @@ Metadata = dict[
 ]
 """Up to 16 strings of the caller's own, as in the Managed Agents API."""
 
+AgentId = Annotated[str, StringConstraints(max_length=256)]
+
 TaskId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
@@ -46,7 +48,7 @@ class AgentReference(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: str
+    id: AgentId
     type: Literal["agent"] = "agent"
     version: int | None = None
 
@@ -56,7 +58,7 @@ class CreateSession(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    agent: str | AgentReference
+    agent: AgentId | AgentReference
     title: Annotated[str, StringConstraints(max_length=500)] | None = None
     metadata: Metadata = Field(default_factory=dict, max_length=16)
     task_id: TaskId | None = Field(default=None, description="Your own reference, carried on every event.")
@@ -181,7 +183,7 @@ async def list_sessions(
 async def get_session(session: Refs, state: States, principal: Principals) -> SessionShape:
     """Return one session; while a run is open, its status is folded from the log."""
     head = await state.store.sessions.head(session, principal.owner)
-    if STATUS[head.phase].session == "running":
+    if head.phase in OPEN:
         _, lock = await state.store.sessions.open(session, principal.owner)
         folded, _ = await state.store.log.load(session, lock.sealed)
         head = replace(head, phase=folded.phase)

@@ -44,6 +44,12 @@ class ModelShape(BaseModel):
     id: str
 
 
+class IdentityShape(BaseModel):
+    """As whom an agent acts: the function's own role, always."""
+
+    type: Literal["service_account"] = "service_account"
+
+
 class AgentShape(BaseModel):
     """A deployed agent."""
 
@@ -56,6 +62,7 @@ class AgentShape(BaseModel):
     system: str
     tools: list[ToolShape]
     limits: dict[str, float]
+    execution_identity: IdentityShape = IdentityShape()
     mcp_servers: list[Any] = []
     skills: list[Any] = []
     metadata: dict[str, str] = {}

@@ -124,7 +124,7 @@ def _outcome_decided(session: Session, event: e.ToolOutcomeDecided) -> Session:
     call = _open_call(session, event.tool_use_id)
     if call is None:
         return session
-    session = session.but_run(parked=False, claims=0)
+    session = session.but(phase="executing").but_run(parked=False, claims=0)
     if event.outcome != "retry":
         return session
     return session.but_call(call.id, state="requested", attempt=call.attempt + 1)

@@ -26,6 +26,9 @@ class Status(NamedTuple):
     state: State
 
 
+OPEN: frozenset[Phase] = frozenset({"planning", "executing", "rescheduling", "waiting"})
+"""A run is open: what a row says may lag behind the log."""
+
 STATUS: dict[Phase, Status] = {
     "created": Status(None, "idle", "created"),
     "planning": Status("planning", "running", "active"),
