@@ -110,7 +110,7 @@ def events(http: httpx.Client, request: Json) -> list[tuple[str, Json]]:
     return found
 
 
-def converse(client: anthropic.Anthropic, script: str, **fields: Any) -> list[Message]:  # noqa: ANN401
+def converse(client: anthropic.Anthropic, script: str, **fields: Any) -> list[Message]:
     """Stream turn after turn through the SDK; every tool says what it was given."""
     messages: list[MessageParam] = [{"role": "user", "content": script}]
     replies: list[Message] = []
@@ -202,9 +202,7 @@ def test_thinking_is_left_out_where_it_is_off_and_emptied_where_it_is_not_shown(
 
     assert [block["type"] for block in off["content"]] == ["text"]
     assert hidden["content"][0]["thinking"] == ""
-    again = body(
-        user("[[think a]]"), assistant(*hidden["content"]), user("next"), thinking={"type": "adaptive"}
-    )
+    again = body(user("[[think a]]"), assistant(*hidden["content"]), user("next"), thinking={"type": "adaptive"})
     post(http, again)
 
 
@@ -232,9 +230,7 @@ def test_recall_and_count_show_what_was_sent(http: httpx.Client) -> None:
 
 
 def test_the_same_request_gives_the_same_answer_and_another_one_other_ids(http: httpx.Client) -> None:
-    first, again, other = (
-        post(http, body(user(f"[[tool add]] {word}"), tools=[ADD])) for word in ("x", "x", "y")
-    )
+    first, again, other = (post(http, body(user(f"[[tool add]] {word}"), tools=[ADD])) for word in ("x", "x", "y"))
 
     assert first == again
     assert first["content"][0]["id"] != other["content"][0]["id"]
@@ -267,12 +263,7 @@ def test_a_marked_prefix_is_written_once_and_then_read(http: httpx.Client) -> No
     second = post(http, moved)["usage"]
 
     assert first["cache_creation_input_tokens"] == second["cache_read_input_tokens"] > 300
-    assert (
-        first["cache_read_input_tokens"]
-        == second["input_tokens"]
-        == 0
-        < second["cache_creation_input_tokens"]
-    )
+    assert first["cache_read_input_tokens"] == second["input_tokens"] == 0 < second["cache_creation_input_tokens"]
 
 
 def refusal(http: httpx.Client, request: object) -> str:
@@ -390,16 +381,12 @@ def test_the_api_refuses(http: httpx.Client, case: str) -> None:
     assert message in refusal(http, request)
 
 
-@pytest.mark.parametrize(
-    "raw", [b"", b"[]", b"{", b'{"model": NaN}', b'{"model": "\\ud800"}', b'"\xff"', b"[" * 9**5]
-)
+@pytest.mark.parametrize("raw", [b"", b"[]", b"{", b'{"model": NaN}', b'{"model": "\\ud800"}', b'"\xff"', b"[" * 9**5])
 def test_a_body_that_is_no_strict_json_object_is_refused(http: httpx.Client, raw: bytes) -> None:
     assert http.post("/v1/messages", content=raw).status_code == 400
 
 
-def test_requests_without_key_version_bounds_or_a_known_path_are_refused(
-    base_url: str, http: httpx.Client
-) -> None:
+def test_requests_without_key_version_bounds_or_a_known_path_are_refused(base_url: str, http: httpx.Client) -> None:
     versionless = httpx.post(f"{base_url}/v1/messages", headers={"x-api-key": "k"}, json=body())
     keyless = httpx.post(f"{base_url}/v1/messages", json=body())
     bearer = {"authorization": "Bearer k", "anthropic-version": "2023-06-01"}
@@ -483,9 +470,7 @@ def test_a_hang_is_a_read_timeout_and_ends_when_the_client_leaves(http: httpx.Cl
     for script in ("[[fault hang 30]]", "[[text 9x8]] [[fault hang 30 after=2]]"):
         with (
             pytest.raises(httpx.ReadTimeout),
-            http.stream(
-                "POST", "/v1/messages", json=body(user(script), stream=True), timeout=0.1
-            ) as response,
+            http.stream("POST", "/v1/messages", json=body(user(script), stream=True), timeout=0.1) as response,
         ):
             response.read()
     time.sleep(0.05)
