@@ -265,7 +265,7 @@ async def test_without_credentials_the_request_is_refused(
 async def test_closing_early_hangs_up_on_the_provider(claude: ClaudeModel, fake: str) -> None:
     stream = claude.stream(request("[[text 100x8 delay=0.05]]"))
     await anext(stream)
-    held = dict(stream.ag_frame.f_locals)  # no help from the garbage collector
+    held = dict(stream.ag_frame.f_locals)  # type: ignore[attr-defined]  # no help from the garbage collector
 
     await stream.aclose()
 

@@ -6,7 +6,7 @@ from typing import Literal
 from parley.ports import ConditionFailed, Index, Item, Key, Op, Page, Table, WriteUncertain
 
 Fault = Literal["conflict", "lost", "unconfirmed", "crash", "crash_after"]
-"""Refused for no reason; not applied, or applied, and the caller does not learn which; the process dies before or after."""
+"""Refused for no reason; not applied or applied, and nobody says which; the process dies before it or after it."""
 
 Hook = Callable[[], Awaitable[object]]
 
@@ -26,9 +26,9 @@ class FlakyTable:
         self.page_limit: int | None = None
         """At most so many items are looked at for one page, as when they are large."""
 
-    def fail_next(self, *faults: Fault) -> None:
+    def fail_next(self, *faults: Fault, times: int = 1) -> None:
         """Let the next writes go wrong, one after the other."""
-        for n, fault in enumerate(faults, len(self.writes) + 1):
+        for n, fault in enumerate(faults * times, len(self.writes) + 1):
             self.faults[n] = fault
 
     def before_next(self, hook: Hook, *, skip: int = 0) -> None:

@@ -39,7 +39,8 @@ def problem(
     errors: Sequence[dict[str, Any]] = (),
     retry_after_seconds: int | None = None,
 ) -> Response:
-    """Answer with a problem."""
+    """Answer with a problem; `detail` may quote anything, halves of characters too."""
+    detail = detail.encode("utf-8", "replace").decode()
     body = {
         "type": f"urn:parley:problem:{code}",
         "title": HTTPStatus(status).phrase,
