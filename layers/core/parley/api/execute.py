@@ -40,7 +40,9 @@ class Execute(BaseModel):
     input: Annotated[str, StringConstraints(min_length=1)] = Field(
         description="The message to the agent, up to 1,000,000 bytes.", examples=["What is my balance?"]
     )
-    session_id: str | None = Field(default=None, description="Go on in this session; without it, a new one begins.")
+    session_id: Annotated[str, StringConstraints(min_length=1)] | None = Field(
+        default=None, description="Go on in this session; without it, a new one begins."
+    )
     task_id: TaskId | None = Field(default=None, description="Your own reference, carried on every event.")
     metadata: Metadata = Field(default_factory=dict, max_length=16, description="Kept with a new session.")
     stream: bool = Field(default=True, description="`false` answers once, with JSON, when the run has ended.")

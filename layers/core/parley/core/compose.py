@@ -13,7 +13,7 @@ from parley.core import value as v
 from parley.core.agent import Agent
 from parley.core.answer import Answer, Draft
 from parley.core.errors import ModelError
-from parley.core.limits import MAX_TOOL_OUTPUT_BYTES
+from parley.core.limits import MAX_RETRY_SECONDS, MAX_TOOL_OUTPUT_BYTES
 from parley.core.run import AskPerson, CallModel, CallTools, Fail, Finish, Step, Wait
 from parley.core.session import Call, Run
 from parley.core.tool import ToolOutcome
@@ -171,7 +171,7 @@ def failure_events(scribe: Scribe, error: ModelError, began: datetime, run: Run,
     )
     events: list[e.Event] = [start, end, scribe.write(e.SessionError, error=detail)]
     if again:
-        wait = max(error.retry_after_seconds or 0, min(0.5 * 2**run.failures, 8.0))
+        wait = max(min(error.retry_after_seconds or 0, MAX_RETRY_SECONDS), min(0.5 * 2**run.failures, 8.0))
         events.append(scribe.write(e.StatusRescheduled, reason="model_retry", after_seconds=wait))
     return events
 

@@ -82,8 +82,8 @@ def _answer_ends(session: Session, event: e.ModelRequestEnd) -> Session:
     if event.is_error or not session.run:
         return session.but(answer=())
     context = session.context
-    if not all(map(message.is_thinking, session.answer)):  # thinking alone is no message
-        context = (*context, message.message("assistant", session.answer))
+    if answer := message.without_trailing_thinking(session.answer):
+        context = (*context, message.message("assistant", answer))
     run = session.run
     phase: Phase = "executing" if run.calls else "planning"
     return session.but(answer=(), context=context, phase=phase, usage=session.usage + event.model_usage).but_run(

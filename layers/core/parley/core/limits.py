@@ -14,6 +14,9 @@ MAX_BLOCKS_PER_ANSWER = 31
 MAX_INPUT_DEPTH = 100
 """Levels of nesting in a call's arguments."""
 
+MAX_RETRY_SECONDS = 60
+"""A provider may ask for a longer pause before the next try; nobody waits in front of a screen for longer."""
+
 
 class Limits(BaseModel):
     """Limits of one run; an `Agent` may set its own."""

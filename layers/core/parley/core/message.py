@@ -38,9 +38,11 @@ def answer_block(event: AgentMessage | AgentThinking | AgentToolUse) -> bytes:
             return dump({"type": "tool_use", "id": event.provider_id, "name": event.name, "input": event.input})
 
 
-def is_thinking(block: bytes) -> bool:
-    """Say whether a block is thinking."""
-    return block.startswith((b'{"type":"thinking"', b'{"type":"redacted_thinking"'))
+def without_trailing_thinking(blocks: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Leave out thinking that led to nothing: the provider refuses an answer that ends with it."""
+    while blocks and blocks[-1].startswith((b'{"type":"thinking"', b'{"type":"redacted_thinking"')):
+        blocks = blocks[:-1]
+    return blocks
 
 
 def without_thinking(message: bytes) -> bytes:

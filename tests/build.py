@@ -1,0 +1,354 @@
+"""Builders: the smallest valid value of everything, and a stage that whole runs are played on."""
+
+import itertools
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from parley.adapters.sqlite import SqliteTable
+from parley.core import event as e
+from parley.core.agent import Agent
+from parley.core.compose import Scribe
+from parley.core.delta import DraftDiscarded, DraftGrew, DraftStarted
+from parley.core.errors import ModelError, ModelFailure
+from parley.core.limits import Limits
+from parley.core.outcome import decide
+from parley.core.session import Call, Session
+from parley.core.tool import Effect, Tool, tool
+from parley.core.value import ErrorDetail, RetryStatus, StopReason, TextBlock, Usage
+from parley.engine import Engine, Output
+from parley.runner import Runner
+from parley.store import Claim, Head, Ref, Store
+from parley.store.head import milliseconds
+
+from tests.fakes.anthropic_rules import sign
+from tests.fakes.blobs import MemoryBlobs
+from tests.fakes.clock import NOON, VirtualClock
+from tests.fakes.flaky_table import FlakyTable
+from tests.fakes.ids import CountingIds
+from tests.fakes.model import Answers, Play, Raw
+from tests.fakes.toolbox import Play as ToolPlay
+from tests.fakes.toolbox import PlayedTools
+
+E = TypeVar("E", bound=e.EventBase)
+
+SMALLEST: dict[type[e.EventBase], dict[str, Any]] = {
+    e.UserMessage: {"content": (TextBlock(text="Hi"),)},
+    e.AgentMessage: {"content": (TextBlock(text="Hello"),)},
+    e.AgentThinking: {},
+    e.AgentToolUse: {"name": "pay", "input": {}, "provider_id": "toolu_1"},
+    e.AgentToolResult: {"tool_use_id": "call"},
+    e.ToolIntended: {"tool_use_id": "call", "effect": "non_idempotent", "idempotency_key": "key"},
+    e.ToolOutcomeUnknown: {"tool_use_id": "call"},
+    e.ToolOutcomeDecided: {"tool_use_id": "call", "outcome": "happened", "decided_by": "ann"},
+    e.ModelRequestStart: {},
+    e.ModelRequestEnd: {"model_request_start_id": "start", "model_usage": Usage(), "stop_reason": "end_turn"},
+    e.RunStarted: {"agent_id": "bank", "agent_version": 1, "run_id": "run"},
+    e.RunClaimed: {"epoch": 1},
+    e.RunFinished: {"status": "completed", "stop_reason": "end_turn"},
+    e.RunFailed: {"code": "step_limit", "message": "Enough."},
+    e.StatusIdle: {"stop_reason": StopReason(type="end_turn")},
+    e.StatusRunning: {},
+    e.StatusRescheduled: {},
+    e.SessionError: {
+        "error": ErrorDetail(type="model_overloaded_error", message="Busy", retry_status=RetryStatus(type="retrying"))
+    },
+    e.SessionDeleted: {},
+}
+"""What each event needs besides its id and its time; a test holds it against the union."""
+
+_numbers = itertools.count(1)
+
+
+def event(kind: type[E], **fields: Any) -> E:
+    """Make an event."""
+    given: dict[str, Any] = {"id": f"sevt_{next(_numbers)}", "created_at": NOON} | SMALLEST[kind] | fields
+    return kind(**given)
+
+
+def entry(*events: e.Event) -> list[e.Event]:
+    """Put events together that are appended together."""
+    return list(events)
+
+
+def message(text: str = "Hi", **fields: Any) -> e.UserMessage:
+    """Make a person's message."""
+    return event(e.UserMessage, content=(TextBlock(text=text),), **fields)
+
+
+def tool_use(id: str = "call", name: str = "pay", **fields: Any) -> e.AgentToolUse:
+    """Make the model's wish for a call; the provider's id follows from ours."""
+    return event(e.AgentToolUse, **{"id": id, "name": name, "provider_id": f"toolu_{id}"} | fields)
+
+
+def result(call_id: str = "call", text: str = "done", **fields: Any) -> e.AgentToolResult:
+    """Make a call's result."""
+    return event(e.AgentToolResult, tool_use_id=call_id, content=(TextBlock(text=text),), **fields)
+
+
+def opened(run_id: str = "run", **started: Any) -> list[e.Event]:
+    """Make what begins a run."""
+    return [message(), event(e.RunStarted, **{"run_id": run_id} | started), event(e.RunClaimed)]
+
+
+def answered(*blocks: e.Event, stop_reason: str | None = None, **end: Any) -> list[e.Event]:
+    """Make a whole answer of the model."""
+    calls = any(isinstance(block, e.AgentToolUse) for block in blocks)
+    reason = stop_reason or ("tool_use" if calls else "end_turn")
+    start = event(e.ModelRequestStart)
+    return [start, *blocks, event(e.ModelRequestEnd, model_request_start_id=start.id, stop_reason=reason, **end)]
+
+
+def idle(reason: str = "end_turn", *event_ids: str) -> e.StatusIdle:
+    """Make the event that a listener ends with."""
+    return event(e.StatusIdle, stop_reason=StopReason.model_validate({"type": reason, "event_ids": event_ids or None}))
+
+
+def failed_call(retry_status: str = "retrying", code: str = "model_overloaded") -> list[e.Event]:
+    """Make a model call that gave no answer."""
+    status = RetryStatus.model_validate({"type": retry_status})
+    error = ErrorDetail(type="model_overloaded_error", message="Busy", retry_status=status, code=code)
+    start = event(e.ModelRequestStart)
+    end = event(e.ModelRequestEnd, model_request_start_id=start.id, is_error=True, stop_reason=None)
+    return [start, end, event(e.SessionError, error=error)]
+
+
+def call(id: str = "call", **fields: Any) -> Call:
+    """Make a call."""
+    return Call(**{"id": id, "provider_id": f"toolu_{id}", "name": "pay", "input": {}} | fields)
+
+
+def scribe(run_id: str | None = "run", task_id: str | None = None) -> Scribe:
+    """Make a scribe with ids that count, at noon."""
+    return Scribe(CountingIds().new, lambda: NOON, run_id, task_id)
+
+
+def numbered(events: Iterable[e.Event]) -> list[e.Event]:
+    """Give events their places in a log of their own."""
+    return [each.model_copy(update={"seq": seq}) for seq, each in enumerate(events, 1)]
+
+
+# Agents and tools.
+
+
+def a_tool(name: str = "pay", effect: Effect = "non_idempotent", timeout_seconds: float | None = None) -> Tool:
+    """Make a tool that takes an optional amount."""
+
+    @tool(effect=effect, name=name, timeout_seconds=timeout_seconds)
+    def act(amount: int = 0) -> str:
+        """Act."""
+        return f"{name} {amount}"
+
+    return act
+
+
+PAY = a_tool("pay")
+FILE = a_tool("file", "idempotent")
+LOOK = a_tool("look", "read")
+
+
+def agent(*tools: Tool, id: str = "bank", **limits: Any) -> Agent:
+    """Make an agent that has a tool of each effect, unless others are given."""
+    return Agent(id=id, prompt="Be brief.", tools=tools or (PAY, FILE, LOOK), limits=Limits(**limits))
+
+
+# Raw streams of a model, as the Messages API sends them.
+
+Block = list[Raw]
+"""The start of a block, its deltas; no index yet."""
+
+
+def said(*pieces: str) -> Block:
+    """Text, in these pieces."""
+    deltas = [{"type": "text_delta", "text": piece} for piece in pieces or ("Hel", "lo")]
+    return [{"type": "text", "text": ""}, *deltas]
+
+
+def thought(*pieces: str, signature: str | None = None) -> Block:
+    """Thinking with a signature."""
+    pieces = pieces or ("Hm",)
+    deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces]
+    signed = sign("".join(pieces), b"") if signature is None else signature
+    start = {"type": "thinking", "thinking": "", "signature": ""}
+    return [start, *deltas, {"type": "signature_delta", "signature": signed}]
+
+
+def redacted(data: str = "opaque") -> Block:
+    """Thinking that nobody may read."""
+    return [{"type": "redacted_thinking", "data": data}]
+
+
+def asked(name: str = "pay", arguments: Any = None, *, id: str | None = None, json_text: str | None = None) -> Block:
+    """Ask for a call; `json_text` is sent as it is."""
+    text = json.dumps(arguments or {}) if json_text is None else json_text
+    half = len(text) // 2
+    start = {"type": "tool_use", "id": id or f"toolu_{next(_numbers)}", "name": name, "input": {}}
+    pieces = ("", text[:half], text[half:])
+    return [start, *({"type": "input_json_delta", "partial_json": piece} for piece in pieces)]
+
+
+def answer(*blocks: Block, stop_reason: str | None = None, tokens: tuple[int, int] = (10, 5)) -> list[Raw]:
+    """Make the whole stream of an answer."""
+    blocks = blocks or (said(),)
+    calls = any(block[0]["type"] == "tool_use" for block in blocks)
+    reason = stop_reason or ("tool_use" if calls else "end_turn")
+    taken, given = tokens
+    stream: list[Raw] = [{"type": "message_start", "message": {"usage": {"input_tokens": taken, "output_tokens": 1}}}]
+    for index, (start, *deltas) in enumerate(blocks):
+        stream.append({"type": "content_block_start", "index": index, "content_block": start})
+        stream += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+        stream.append({"type": "content_block_stop", "index": index})
+    ended = {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": given}}
+    return [*stream, ended, {"type": "message_stop"}]
+
+
+def cut(stream: Sequence[Raw], keep: int = -1) -> list[Raw]:
+    """Break a stream off; by default only its last event is missing."""
+    return list(stream[:keep])
+
+
+def error_event(kind: str = "overloaded_error", text: str = "Overloaded") -> Raw:
+    """Make the event that ends a stream which had begun well."""
+    return {"type": "error", "error": {"type": kind, "message": text}}
+
+
+def fails(failure: ModelFailure = "overloaded", retry_after_seconds: int | None = None) -> ModelError:
+    """Make a model call that fails at once."""
+    return ModelError(failure, "The model is busy.", retry_after_seconds=retry_after_seconds)
+
+
+# Sessions and whole runs.
+
+REF = Ref("acme", "sesn_1")
+
+
+def head(ref: Ref = REF, **fields: Any) -> Head:
+    """Describe a session that began at noon."""
+    noon = milliseconds(NOON)
+    given: dict[str, Any] = {"agent_id": "bank", "owner": "ann", "created_ms": noon, "updated_ms": noon} | fields
+    return Head(id=ref.id, **given)
+
+
+@dataclass
+class Stage:
+    """One process: the production store, engine and runner on a real SQLite table, with fakes for all else.
+
+    `another()` is a second process on the same table.
+    """
+
+    path: Path
+    sqlite: SqliteTable
+    clock: VirtualClock = field(default_factory=VirtualClock)
+    ids: CountingIds = field(default_factory=CountingIds)
+    blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
+    agent: Agent = field(default_factory=agent)
+    model: Answers = field(default_factory=Answers)
+    tools: PlayedTools = field(default_factory=PlayedTools)
+    others: "list[Stage]" = field(default_factory=list)
+    ref: Ref = REF
+
+    def __post_init__(self) -> None:
+        self.table = FlakyTable(self.sqlite)
+        self.store = Store.over(self.table, self.blobs, self.clock, self.ids)
+        self.engine = Engine(self.store, self.model, self.tools, self.clock, self.ids)
+        self.runner = Runner(self.engine, {self.agent.id: self.agent})
+
+    def another(self) -> "Stage":
+        """Start a second process."""
+        other = Stage(self.path, self.sqlite, self.clock, self.ids, self.blobs, self.agent)
+        self.others.append(other)
+        return other
+
+    def plays(self, *plays: Play, **tools: ToolPlay) -> "Stage":
+        """Say what the model answers and what the tools do."""
+        self.model.plays += plays
+        self.tools.plays |= tools
+        return self
+
+    async def create(self, ref: Ref | None = None, **fields: Any) -> Ref:
+        """Make a session that says nothing yet."""
+        ref = ref or self.ref
+        await self.store.sessions.create(ref, head(ref, **fields))
+        return ref
+
+    async def begin(self, text: str = "Hi", ref: Ref | None = None, **options: Any) -> Claim:
+        """Store a message and claim its run, in a new session if there is none."""
+        ref = ref or self.ref
+        known = await self.sqlite.get(ref.shown())
+        if not known:
+            options = {"new": head(ref)} | options
+        return await self.store.drives.begin(ref, self.agent, text, **options)
+
+    async def drive(self, claim: Claim | None = None) -> list[Output]:
+        """Drive a run to its end and return all that was said."""
+        claim = claim or await self.begin()
+        return [output async for output in self.engine.drive(claim, self.agent)]
+
+    async def take_over(self, ref: Ref | None = None) -> Claim:
+        """Claim the open run as a driver does that believes the last one dead."""
+        claim = await self.store.drives.take_over(ref or self.ref, void_lease=True)
+        assert claim is not None
+        return claim
+
+    async def decide(self, call_id: str, outcome: e.OutcomeWord, result: str | None = None) -> None:
+        """Add a person's word."""
+        _, lock = await self.store.sessions.open(self.ref)
+        session = await self.session()
+        words = decide(Scribe(self.ids.new, self.clock.now, lock.run), session, call_id, outcome, result, "ann")
+        await self.store.drives.wake(self.ref, lock, session, words)
+
+    async def log(self, ref: Ref | None = None) -> list[e.Event]:
+        """Read the whole log."""
+        return list(await self.store.log.tail(ref or self.ref, 0))
+
+    async def session(self, ref: Ref | None = None) -> Session:
+        """Fold the session from its first event."""
+        session, _ = await self.store.log.load(ref or self.ref, 0)
+        return session
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Read every row of the table as it lies, but for the secrets that a deployment makes for itself."""
+        connection = sqlite3.connect(self.path)
+        try:
+            return connection.execute("SELECT * FROM items WHERE pk != 'SECRET' ORDER BY pk, sk").fetchall()
+        finally:
+            connection.close()
+
+
+@asynccontextmanager
+async def staged(folder: Path) -> AsyncIterator[Stage]:
+    """Open a stage; at its end no model may have been asked what the API would refuse."""
+    path = folder / "stage.db"
+    clock = VirtualClock()
+    async with SqliteTable(path, clock) as sqlite:
+        stage = Stage(path, sqlite, clock)
+        yield stage
+        for each in (stage, *stage.others):
+            await each.runner.close(grace_seconds=0)
+            assert each.model.problems == []
+
+
+def types(outputs: Iterable[Output]) -> list[str]:
+    """Name outputs; pieces of one draft count once."""
+    names: list[str] = []
+    for output in outputs:
+        match output:
+            case DraftStarted():
+                names.append("draft started")
+            case DraftGrew():
+                if names[-1:] != ["draft grew"]:
+                    names.append("draft grew")
+            case DraftDiscarded():
+                names.append("draft discarded")
+            case _:
+                names.append(output.type)
+    return names
+
+
+def only(kind: type[E], outputs: Iterable[Output]) -> list[E]:
+    """Pick the events of one type."""
+    return [output for output in outputs if isinstance(output, kind)]

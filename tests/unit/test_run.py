@@ -1,0 +1,237 @@
+"""`next_step`: from any session, one decision."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from parley.core import event as e
+from parley.core.fold import fold
+from parley.core.run import AskPerson, CallModel, CallTools, Fail, Finish, Step, Wait, next_step
+from parley.core.session import Call, Session
+
+from tests import build
+from tests.build import answered, entry, event, failed_call, idle, message, opened, result, tool_use
+
+
+def after(*events: e.Event, **limits: Any) -> Step:
+    """Decide what follows these events."""
+    return next_step(fold(Session(id="sesn_1"), events), build.agent(**limits))
+
+
+def names(step: Step) -> list[str]:
+    assert isinstance(step, CallTools | AskPerson)
+    return [call.id for call in step.calls]
+
+
+SAID = event(e.AgentMessage)
+
+
+def intended(call_id: str = "call", effect: str = "non_idempotent") -> e.ToolIntended:
+    return event(e.ToolIntended, tool_use_id=call_id, effect=effect)
+
+
+# The model.
+
+
+def test_a_new_run_asks_the_model() -> None:
+    assert after(*opened()) == CallModel()
+
+
+def test_results_go_back_to_the_model() -> None:
+    assert after(*opened(), *answered(tool_use()), result()) == CallModel()
+
+
+def test_a_paused_turn_goes_back_to_the_model() -> None:
+    assert after(*opened(), *answered(SAID, stop_reason="pause_turn")) == CallModel()
+
+
+def test_a_failed_model_call_is_tried_again_after_the_pause_that_the_log_names() -> None:
+    rescheduled = event(e.StatusRescheduled, reason="model_retry", after_seconds=4.0)
+
+    assert after(*opened(), *failed_call(), rescheduled) == CallModel(after_seconds=4.0)
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        ("end_turn", "completed"),
+        ("stop_sequence", "completed"),
+        ("max_tokens", "completed_with_errors"),
+        ("a reason of tomorrow", "completed"),
+    ],
+)
+def test_an_answer_ends_the_run(reason: str, status: str) -> None:
+    assert after(*opened(), *answered(SAID, stop_reason=reason)) == Finish(status, reason)  # type: ignore[arg-type]
+
+
+def test_an_answer_after_a_failed_tool_ends_it_with_errors() -> None:
+    step = after(*opened(), *answered(tool_use()), result(is_error=True), *answered(SAID))
+
+    assert step == Finish("completed_with_errors", "end_turn")
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [("refusal", "model_refused"), ("model_context_window_exceeded", "context_full")],
+)
+def test_an_answer_that_is_none_fails_the_run(reason: str, code: str) -> None:
+    step = after(*opened(), *answered(SAID, stop_reason=reason))
+
+    assert isinstance(step, Fail)
+    assert (step.code, step.retryable) == (code, False)
+
+
+# Tools.
+
+
+def test_requested_calls_are_made_together() -> None:
+    assert names(after(*opened(), *answered(tool_use("a"), tool_use("b")))) == ["a", "b"]
+
+
+def test_only_calls_without_a_result_are_made() -> None:
+    assert names(after(*opened(), *answered(tool_use("a"), tool_use("b")), result("a"))) == ["b"]
+
+
+@pytest.mark.parametrize("effect", ["read", "idempotent"])
+def test_an_interrupted_call_that_is_safe_to_repeat_is_made_again(effect: str) -> None:
+    step = after(*opened(), *answered(tool_use()), intended(effect=effect), event(e.RunClaimed, epoch=2))
+
+    assert isinstance(step, CallTools)
+    assert names(step) == ["call"]
+
+
+def test_an_interrupted_call_that_is_not_safe_to_repeat_asks_a_person() -> None:
+    step = after(*opened(), *answered(tool_use()), intended(), event(e.RunClaimed, epoch=2))
+
+    assert isinstance(step, AskPerson)
+    assert [call.id for call in step.calls] == [call.id for call in step.interrupted] == ["call"]
+
+
+def test_a_call_whose_outcome_is_known_to_be_unknown_is_not_announced_twice() -> None:
+    step = after(*opened(), *answered(tool_use()), intended(), event(e.ToolOutcomeUnknown))
+
+    assert isinstance(step, AskPerson)
+    assert (names(step), step.interrupted) == (["call"], ())
+
+
+def test_what_can_be_done_is_done_before_a_person_is_asked() -> None:
+    step = after(*opened(), *answered(tool_use("a"), tool_use("b")), intended("a"))
+
+    assert isinstance(step, CallTools)
+    assert names(step) == ["b"]
+
+
+def test_a_person_who_was_asked_is_waited_for() -> None:
+    asked = entry(intended(), event(e.ToolOutcomeUnknown), idle("requires_action", "call"))
+
+    assert after(*opened(), *answered(tool_use()), *asked) == Wait()
+
+
+@pytest.mark.parametrize(
+    ("word", "step"),
+    [
+        ([event(e.ToolOutcomeDecided, outcome="happened"), result()], CallModel),
+        ([event(e.ToolOutcomeDecided, outcome="did_not_happen"), result(is_error=True)], CallModel),
+        ([event(e.ToolOutcomeDecided, outcome="retry")], CallTools),
+    ],
+    ids=["it happened", "it did not happen", "try again"],
+)
+def test_a_persons_word_goes_on(word: list[e.Event], step: type[Step]) -> None:
+    asked = entry(intended(), event(e.ToolOutcomeUnknown), idle("requires_action", "call"))
+
+    assert isinstance(after(*opened(), *answered(tool_use()), *asked, *word), step)
+
+
+def test_one_word_of_two_asks_for_the_other() -> None:
+    asked = [event(e.ToolOutcomeUnknown, tool_use_id=each) for each in ("a", "b")]
+    word = entry(event(e.ToolOutcomeDecided, tool_use_id="a"), result("a"))
+
+    step = after(*opened(), *answered(tool_use("a"), tool_use("b")), *asked, idle("requires_action", "a", "b"), *word)
+
+    assert isinstance(step, AskPerson)
+    assert names(step) == ["b"]
+
+
+# Giving up.
+
+
+def test_a_run_may_use_all_of_its_steps_and_not_one_more() -> None:
+    one_step = [*answered(tool_use("a")), result("a")]
+    another = [*answered(tool_use("b")), result("b")]
+
+    assert after(*opened(), *one_step, max_steps=2) == CallModel()
+    over = after(*opened(), *one_step, *another, max_steps=2)
+    assert isinstance(over, Fail)
+    assert over.code == "step_limit"
+
+
+def test_the_calls_of_the_last_step_are_still_made() -> None:
+    assert isinstance(after(*opened(), *answered(tool_use()), max_steps=1), CallTools)
+
+
+def test_model_calls_that_keep_failing_end_the_run_when_retries_are_used_up() -> None:
+    retried = [*failed_call(), *failed_call()]
+
+    assert isinstance(after(*opened(), *retried, max_model_retries=2), CallModel)
+    over = after(*opened(), *retried, *failed_call("exhausted"), max_model_retries=2)
+    assert over == Fail("model_overloaded", "Busy", retryable=True)
+
+
+def test_a_terminal_failure_ends_the_run_at_once() -> None:
+    over = after(*opened(), *failed_call("terminal", "model_refused_request"))
+
+    assert over == Fail("model_refused_request", "Busy", retryable=False)
+
+
+def test_a_run_that_kills_its_drivers_is_poisoned() -> None:
+    claims = [event(e.RunClaimed, epoch=epoch) for epoch in range(2, 5)]
+
+    assert isinstance(after(*opened(), *claims[:2], max_claims=3), CallModel)
+    over = after(*opened(), *claims, max_claims=3)
+    assert isinstance(over, Fail)
+    assert over.code == "poisoned"
+
+
+# Nothing to do.
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [],
+        [message()],
+        [*opened(), *answered(SAID), event(e.RunFinished)],
+        [*opened(), event(e.RunFailed)],
+        [*opened(), event(e.SessionDeleted)],
+        [*opened(), *answered(tool_use()), event(e.SessionDeleted)],
+    ],
+    ids=["nothing sent", "only a message", "finished", "failed", "deleted", "deleted with calls"],
+)
+def test_without_an_open_run_there_is_nothing_to_do(events: list[e.Event]) -> None:
+    assert after(*events) == Wait()
+
+
+STATES = st.sampled_from(["requested", "intended", "unknown", "settled"])
+EFFECTS = st.sampled_from(["read", "idempotent", "non_idempotent"])
+CALLS = st.lists(
+    st.builds(lambda state, effect: build.call(state=state, effect=effect), STATES, EFFECTS), min_size=1, max_size=4
+).filter(lambda calls: any(call.state != "settled" for call in calls))
+
+
+@settings(max_examples=200)
+@given(CALLS)
+def test_whatever_the_calls_are_nothing_unsafe_is_repeated(calls: list[Call]) -> None:
+    session = fold(Session(id="sesn_1"), opened()).but_run(calls=tuple(calls))
+
+    step = next_step(session, build.agent())
+
+    assert isinstance(step, CallTools | AskPerson)
+    if isinstance(step, CallTools):
+        assert all(
+            call.state == "requested" or (call.state == "intended" and call.effect in ("read", "idempotent"))
+            for call in step.calls
+        )
+    else:
+        assert {call.state for call in step.calls} <= {"intended", "unknown"}
+        assert all(call in step.calls for call in step.interrupted)

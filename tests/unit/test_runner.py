@@ -1,0 +1,508 @@
+"""Runs as tasks: listeners come and go, drivers die, and the log is what counts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from inline_snapshot import snapshot
+from parley.core import event as e
+from parley.core.errors import SessionBusy, Unavailable
+from parley.core.tool import ToolContext, ToolOutcome
+from parley.engine import Output
+from parley.ports import Put
+from parley.runner import Runner
+from parley.store import Ref
+
+from tests.build import Stage, answer, asked, only, said, types
+
+pytestmark = pytest.mark.anyio
+
+
+class Gate:
+    """Something that a model or a tool waits for; `reached` when it does."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.opened = asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.reached.set()
+        await self.opened.wait()
+
+    async def tool(self, arguments: dict[str, Any], context: ToolContext) -> ToolOutcome:
+        await self()
+        return ToolOutcome("ok", "done")
+
+
+async def heard(batches: AsyncIterator[Sequence[Output]]) -> list[Output]:
+    """Listen to the end."""
+    return [output async for batch in batches for output in batch]
+
+
+async def run(stage: Stage, text: str = "Hi") -> list[Output]:
+    """Start a run and listen to its end."""
+    claim = await stage.begin(text)
+    return await heard(stage.runner.follow(claim, stage.runner.start(claim, stage.agent)))
+
+
+async def ended(stage: Stage, ref: Ref | None = None) -> list[e.Event]:
+    """Wait until the session is idle; return its log."""
+    async with asyncio.timeout(2):
+        while True:
+            log = await stage.log(ref)
+            if log and isinstance(log[-1], e.StatusIdle):
+                return log
+            await asyncio.sleep(0.005)
+
+
+async def settled() -> None:
+    """Let everything that can happen, happen."""
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+
+
+# Listening.
+
+
+async def test_a_listener_hears_the_run_from_its_first_event_to_idle(stage: Stage) -> None:
+    stage.plays(answer(said()))
+
+    outputs = await run(stage)
+
+    assert types(outputs) == snapshot(
+        [
+            "user.message",
+            "run.started",
+            "session.status_running",
+            "run.claimed",
+            "draft started",
+            "draft grew",
+            "span.model_request_start",
+            "agent.message",
+            "span.model_request_end",
+            "run.finished",
+            "session.status_idle",
+        ]
+    )
+    assert only(e.EventBase, outputs) == await stage.log()
+
+
+async def test_a_run_goes_on_when_its_listener_has_gone(stage: Stage) -> None:
+    gate = Gate()
+    stage.plays([gate, *answer(said("Still here"))])
+    claim = await stage.begin()
+    listening = stage.runner.follow(claim, stage.runner.start(claim, stage.agent))
+    await anext(aiter(listening))
+
+    await listening.aclose()  # type: ignore[attr-defined]
+    gate.opened.set()
+    log = await ended(stage)
+
+    assert only(e.RunFinished, log)
+
+
+async def test_a_listener_of_a_driver_that_was_taken_over_hears_the_rest_from_the_log(stage: Stage) -> None:
+    gate, other = Gate(), stage.another().plays(answer(said("From the new one")))
+    stage.plays([gate, *answer(said("From the old one"))])
+    claim = await stage.begin()
+    listening = asyncio.create_task(heard(stage.runner.follow(claim, stage.runner.start(claim, stage.agent))))
+    await gate.reached.wait()
+
+    await other.runner.resume(stage.ref, void_lease=True)
+    gate.opened.set()
+    outputs = await listening
+
+    assert only(e.EventBase, outputs) == await stage.log()
+    assert [message.content[0].text for message in only(e.AgentMessage, outputs)] == ["From the new one"]
+
+
+async def test_a_listener_of_a_driver_that_died_hears_the_rest_when_another_takes_over(stage: Stage) -> None:
+    stage.plays(answer(asked("look")), answer(said("Alive")))
+    claim = await stage.begin()
+    stage.table.fail_next("crash_after")
+    listening = asyncio.create_task(heard(stage.runner.follow(claim, stage.runner.start(claim, stage.agent))))
+    await settled()
+
+    stage.clock.advance(60)
+    await stage.runner.recover()
+    outputs = await listening
+
+    assert only(e.EventBase, outputs) == await stage.log()
+    assert only(e.RunFinished, outputs)
+
+
+async def test_a_replay_tells_one_run_and_no_other(stage: Stage) -> None:
+    stage.plays(answer(said("One")), answer(said("Two")), answer(said("Three")))
+    for text in ("First", "Second", "Third"):
+        await run(stage, text)
+    _, second, _ = only(e.RunStarted, await stage.log())
+    assert second.run_id is not None
+
+    outputs = await heard(stage.runner.tail(stage.ref, second.run_id, second.seq - 2))
+
+    assert {event.run_id for event in only(e.EventBase, outputs)} == {second.run_id}
+    assert [message.content[0].text for message in only(e.AgentMessage, outputs)] == ["Two"]
+    assert isinstance(outputs[-1], e.StatusIdle)
+
+
+async def test_a_replay_follows_a_run_that_is_still_at_work(stage: Stage) -> None:
+    gate = Gate()
+    stage.plays([gate, *answer(said())])
+    claim = await stage.begin()
+    stage.runner.start(claim, stage.agent)
+
+    listening = asyncio.create_task(heard(stage.another().runner.tail(stage.ref, claim.run_id, 0)))
+    await gate.reached.wait()
+    gate.opened.set()
+    outputs = await listening
+
+    assert only(e.RunFinished, outputs)
+
+
+async def test_a_replay_ends_when_the_session_is_deleted(stage: Stage) -> None:
+    gate = Gate()
+    stage.plays([gate, *answer(said())])
+    claim = await stage.begin()
+    stage.runner.start(claim, stage.agent)
+    listening = asyncio.create_task(heard(stage.runner.tail(stage.ref, claim.run_id, 0)))
+
+    await stage.store.sessions.delete(stage.ref)
+
+    async with asyncio.timeout(5):
+        assert not only(e.StatusIdle, await listening)
+
+
+async def test_a_listener_hears_the_end_when_the_session_is_deleted(stage: Stage) -> None:
+    gate = Gate()
+    stage.plays(answer(asked("look")), look=gate.tool)
+    claim = await stage.begin()
+    listening = asyncio.create_task(heard(stage.runner.follow(claim, stage.runner.start(claim, stage.agent))))
+    await gate.reached.wait()
+
+    await stage.store.sessions.delete(stage.ref)
+    gate.opened.set()
+
+    async with asyncio.timeout(5):
+        assert types(await listening)[-1] == "session.deleted"
+    assert len(stage.model.requests) == 1
+
+
+# Leases.
+
+
+async def test_a_run_at_work_keeps_its_lease(stage: Stage) -> None:
+    gate = Gate()
+    stage.plays(answer(asked("pay")), answer(said()), pay=gate.tool)
+    claim = await stage.begin()
+    stage.runner.start(claim, stage.agent)
+    await gate.reached.wait()
+
+    for _ in range(10):
+        stage.clock.advance(10.5)
+        await settled()
+        assert await stage.another().runner.resume(stage.ref) is None
+    gate.opened.set()
+
+    assert only(e.RunFinished, await ended(stage))
+
+
+async def test_a_renewal_that_the_store_does_not_answer_is_tried_again_later(stage: Stage) -> None:
+    gate = Gate()
+    stage.plays(answer(asked("pay")), answer(said()), pay=gate.tool)
+    claim = await stage.begin()
+    stage.runner.start(claim, stage.agent)
+    await gate.reached.wait()
+
+    stage.table.fail_next("lost", times=8)
+    stage.clock.advance(10.5)
+    await settled()
+    stage.clock.advance(10.5)
+    await settled()
+    gate.opened.set()
+
+    _, lock = await stage.store.sessions.open(stage.ref)
+    assert lock.lease_until_ms == stage.clock.milliseconds() + 30_000
+    assert only(e.RunFinished, await ended(stage))
+
+
+async def test_a_driver_that_hangs_is_stopped_once_another_has_its_run(stage: Stage) -> None:
+    gate, other = Gate(), stage.another().plays(answer(said("From the new one")))
+    stage.plays([gate, *answer(said("From the old one"))])
+    claim = await stage.begin()
+    stage.runner.start(claim, stage.agent)
+    hanging = stage.runner.live[claim.run_id].task
+    assert hanging is not None
+    await gate.reached.wait()
+    await other.runner.resume(stage.ref, void_lease=True)
+
+    stage.clock.advance(10.5)
+
+    async with asyncio.timeout(5):
+        with suppress(asyncio.CancelledError):
+            await hanging
+    assert stage.runner.live == {}
+
+
+# Taking over.
+
+
+async def test_a_run_whose_lease_holds_is_left_alone(stage: Stage) -> None:
+    await stage.begin()
+
+    stage.clock.advance(31)
+
+    assert await stage.another().runner.resume(stage.ref) is None
+
+
+async def test_a_run_whose_lease_has_lapsed_is_driven_on(stage: Stage) -> None:
+    await stage.begin()
+    other = stage.another().plays(answer(said()))
+    stage.clock.advance(33)
+
+    task = await other.runner.resume(stage.ref)
+
+    assert task is not None
+    await task
+    assert types(await stage.log())[3:6] == ["run.claimed", "run.claimed", "session.status_rescheduled"]
+    assert only(e.RunFinished, await stage.log())
+
+
+async def test_a_session_that_waits_for_a_person_is_never_taken_over(stage: Stage) -> None:
+    stage.plays(answer(asked("pay")), pay=ToolOutcome("unknown", "?"))
+    await run(stage)
+    before = stage.rows()
+    stage.clock.advance(10_000)
+
+    assert await stage.runner.resume(stage.ref) is None
+    assert await stage.runner.resume(stage.ref, void_lease=True) is None
+    await stage.runner.recover(void_leases=True)
+
+    assert stage.rows() == before
+
+
+async def test_an_idle_session_is_never_taken_over(stage: Stage) -> None:
+    stage.plays(answer(said()))
+    await run(stage)
+    before = stage.rows()
+
+    assert await stage.runner.resume(stage.ref, void_lease=True) is None
+
+    assert stage.rows() == before
+
+
+async def test_of_two_processes_that_take_over_one_drives(stage: Stage) -> None:
+    await stage.begin()
+    stage.clock.advance(60)
+    one, two = (stage.another().plays(answer(said())) for _ in range(2))
+
+    tasks = await asyncio.gather(one.runner.resume(stage.ref), two.runner.resume(stage.ref))
+    await asyncio.gather(*filter(None, tasks))
+
+    assert sorted(task is None for task in tasks) == [False, True]
+    assert len(one.model.requests) + len(two.model.requests) == 1
+
+
+async def test_a_run_whose_agent_is_gone_ends_visibly_and_frees_the_session(stage: Stage) -> None:
+    claim = await stage.begin()
+    other = stage.another()
+    other.runner = Runner(other.engine, {})
+
+    assert await other.runner.resume(stage.ref, void_lease=True) is None
+
+    log = await stage.log()
+    [failed] = only(e.RunFailed, log)
+    assert (failed.code, failed.run_id) == ("agent_not_found", claim.run_id)
+    assert types(log)[-1] == "session.status_idle"
+    assert (await stage.store.sessions.open(stage.ref))[1].run is None
+
+
+async def test_a_run_taken_over_here_does_not_lose_its_place_to_the_end_of_the_old_driver(stage: Stage) -> None:
+    old, new = Gate(), Gate()
+    stage.plays([old, *answer(said("Old"))], [new, *answer(said("New"))])
+    claim = await stage.begin()
+    stage.runner.start(claim, stage.agent)
+    await old.reached.wait()
+
+    task = await stage.runner.resume(stage.ref, void_lease=True)
+    await new.reached.wait()
+    old.opened.set()
+    await settled()
+
+    assert task is not None
+    assert [live.task for live in stage.runner.live.values()] == [task]
+    new.opened.set()
+    await task
+
+
+# Recovery.
+
+
+async def test_recovery_takes_over_every_run_whose_driver_is_gone(stage: Stage) -> None:
+    refs = [Ref("acme", "sesn_1"), Ref("other", "sesn_2")]
+    for ref in refs:
+        await stage.begin(ref=ref)
+    other = stage.another().plays(answer(said()), answer(said()))
+    stage.clock.advance(60)
+
+    looked = await other.runner.recover()
+
+    assert looked == 2
+    for ref in refs:
+        assert only(e.RunFinished, await ended(stage, ref))
+
+
+async def test_recovery_after_a_restart_need_not_wait_for_leases(stage: Stage) -> None:
+    await stage.begin()
+    other = stage.another().plays(answer(said()))
+
+    await other.runner.recover(void_leases=True)
+
+    assert only(e.RunFinished, await ended(stage))
+
+
+async def test_recovery_looks_at_nothing_when_all_is_done(stage: Stage) -> None:
+    stage.plays(answer(said()))
+    await run(stage)
+
+    assert await stage.runner.recover() == 0
+
+
+async def test_a_session_whose_blob_is_missing_does_not_keep_others_from_recovery(stage: Stage) -> None:
+    lost, whole = Ref("acme", "sesn_1"), Ref("acme", "sesn_2")
+    await stage.begin(str(list(range(40_000))), ref=lost)
+    await stage.begin(ref=whole)
+    assert stage.blobs.kept
+    stage.blobs.kept.clear()
+    stage.clock.advance(60)
+    other = stage.another().plays(answer(said()))
+
+    with suppress(Unavailable):
+        await other.runner.recover()
+
+    assert only(e.RunFinished, await ended(stage, whole))
+
+
+async def test_a_log_that_cannot_be_read_does_not_keep_others_from_recovery(stage: Stage) -> None:
+    unreadable, whole = Ref("acme", "sesn_1"), Ref("acme", "sesn_2")
+    await stage.begin(ref=unreadable)
+    await stage.begin(ref=whole)
+    entry = await stage.sqlite.get(unreadable.entry(1))
+    assert entry
+    await stage.sqlite.write(Put(entry | {"body": b'\0{"type":"from.the.future"}'}))
+    stage.clock.advance(60)
+    other = stage.another().plays(answer(said()))
+    recovery = asyncio.create_task(other.runner.recover_for_ever(10, void_leases=False))
+
+    try:
+        assert only(e.RunFinished, await ended(stage, whole))
+    finally:
+        recovery.cancel()
+        await asyncio.gather(recovery, return_exceptions=True)
+
+
+async def test_recovery_goes_on_after_the_store_was_away(stage: Stage) -> None:
+    await stage.begin()
+    other = stage.another().plays(answer(said()))
+    other.table.fail_next("lost", times=8)
+    stage.clock.advance(60)
+    recovery = asyncio.create_task(other.runner.recover_for_ever(10, void_leases=False))
+    await settled()
+    assert types(await stage.log()).count("run.claimed") == 1
+
+    stage.clock.advance(60)
+
+    assert only(e.RunFinished, await ended(stage))
+    recovery.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await recovery
+
+
+async def test_only_the_first_recovery_voids_leases(stage: Stage) -> None:
+    other = stage.another()
+    recovery = asyncio.create_task(other.runner.recover_for_ever(10, void_leases=True))
+    await settled()
+
+    await stage.begin()
+    stage.clock.advance(11)
+    await settled()
+
+    assert not recovery.done()
+    recovery.cancel()
+    assert types(await stage.log()).count("run.claimed") == 1
+
+
+# Stopping.
+
+
+async def test_closing_lets_a_run_end_first(stage: Stage) -> None:
+    gate = Gate()
+    stage.plays([gate, *answer(said())])
+    claim = await stage.begin()
+    stage.runner.start(claim, stage.agent)
+    await gate.reached.wait()
+
+    closing = asyncio.create_task(stage.runner.close())
+    await settled()
+    gate.opened.set()
+    await closing
+
+    assert only(e.RunFinished, await stage.log())
+
+
+async def test_closing_stops_what_takes_too_long_and_another_process_goes_on(stage: Stage) -> None:
+    gate = Gate()
+    stage.plays([gate, *answer(said())])
+    claim = await stage.begin()
+    stage.runner.start(claim, stage.agent)
+    await gate.reached.wait()
+
+    await stage.runner.close(grace_seconds=0.01)
+    await stage.another().plays(answer(said())).runner.resume(stage.ref, void_lease=True)
+
+    assert stage.runner.live == {}
+    assert only(e.RunFinished, await ended(stage))
+
+
+async def test_a_driver_that_fails_is_reported_and_its_run_stays_open_for_another(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.plays(answer(said("secret words")))
+    claim = await stage.begin()
+    stage.table.fail_next("crash")
+    stage.runner.start(claim, stage.agent)
+    await settled()
+
+    assert [record.message for record in caplog.records] == ["driver_failed"]
+    assert "secret words" not in caplog.text
+    assert (await stage.store.sessions.open(stage.ref))[1].run == claim.run_id
+
+
+async def test_two_sessions_run_side_by_side(stage: Stage) -> None:
+    gate = Gate()
+    stage.plays([gate, *answer(said("Slow"))], answer(said("Quick")))
+    slow = await stage.begin(ref=Ref("acme", "sesn_slow"))
+    stage.runner.start(slow, stage.agent)
+    await gate.reached.wait()
+
+    quick = await stage.begin(ref=Ref("acme", "sesn_quick"))
+    outputs = await heard(stage.runner.follow(quick, stage.runner.start(quick, stage.agent)))
+
+    assert [message.content[0].text for message in only(e.AgentMessage, outputs)] == ["Quick"]
+    gate.opened.set()
+    await ended(stage, Ref("acme", "sesn_slow"))
+
+
+async def test_with_a_second_message_the_session_is_busy_until_the_first_has_ended(stage: Stage) -> None:
+    gate = Gate()
+    stage.plays([gate, *answer(said())], answer(said()))
+    claim = await stage.begin()
+    stage.runner.start(claim, stage.agent)
+
+    with pytest.raises(SessionBusy):
+        await stage.begin("Too early")
+    gate.opened.set()
+    await ended(stage)
+
+    assert only(e.RunFinished, await run(stage, "Now"))
