@@ -111,10 +111,16 @@ class Engine:
 
     async def give_up(self, claim: Claim, code: str, message: str) -> None:
         """Close a claimed run that nothing here can drive."""
-        if run := claim.session.run:
-            scribe = Scribe(self.ids.new, self.clock.now, claim.run_id, run.task_id)
-            closing = closing_events(scribe, Fail(code, message), run)
-            await self.store.drives.settle(claim, claim.session, closing, claim.unsealed_bytes)
+        session = claim.session
+        while session.run and session.run.open:
+            scribe = Scribe(self.ids.new, self.clock.now, claim.run_id, session.run.task_id)
+            closing = closing_events(scribe, Fail(code, message), session.run)
+            try:
+                await self.store.drives.settle(claim, session, closing, claim.unsealed_bytes)
+            except SlotTaken:
+                session = await self._catch_up(claim, session)
+            else:
+                return
 
     async def _store(self, drive: Drive, step: Step, events: Sequence[Event]) -> tuple[Event, ...] | None:
         """Append, or settle the run with its last events; `None`: the log had grown, decide again."""
@@ -128,7 +134,7 @@ class Engine:
             else:
                 stored = await drives.append(drive.claim, drive.session, events)
         except SlotTaken:
-            await self._catch_up(drive)
+            drive.session = await self._catch_up(drive.claim, drive.session)
             return None
         drive.session = fold(drive.session, stored)
         return stored
@@ -139,21 +145,21 @@ class Engine:
             try:
                 stored = await self.store.drives.append(drive.claim, drive.session, facts)
             except SlotTaken:
-                await self._catch_up(drive)
+                drive.session = await self._catch_up(drive.claim, drive.session)
                 continue
             drive.session = fold(drive.session, stored)
             return stored
 
-    async def _catch_up(self, drive: Drive) -> None:
+    async def _catch_up(self, claim: Claim, session: Session) -> Session:
         """Fold what others have appended.
 
         Raises:
             Fenced: it ends this driver.
         """
-        tail = await self.store.log.tail(drive.claim.ref, drive.session.seq)
-        drive.session = fold(drive.session, tail)
-        if drive.session.epoch > drive.claim.epoch or drive.session.phase == "deleted":
+        session = fold(session, await self.store.log.tail(claim.ref, session.seq))
+        if session.epoch > claim.epoch or session.phase == "deleted":
             raise Fenced("Another driver has taken the run over, or the session was deleted.")
+        return session
 
     async def _act(self, drive: Drive, step: Step) -> AsyncGenerator[Delta | Facts, None]:
         match step:

@@ -33,8 +33,9 @@ async def list_events(
     question = repr(("events", session.id, types, order, created_at, after))
     position = await state.store.cursors.open(session.tenant, question, page) if page else None
 
-    def wanted(event: Event) -> bool:
-        return event.seq > after and (not types or event.type in types) and created_at.admits(event.created_at)
+    def wanted(event: Event) -> Event | None:
+        fits = event.seq > after and (not types or event.type in types) and created_at.admits(event.created_at)
+        return event if fits else None
 
     newest_first = order == "desc"
     events = state.store.log.events(
@@ -44,10 +45,11 @@ async def list_events(
         newest_first=newest_first,
         expect=limit + 1 + offset,
     )
-    shown, more = await take((event async for event in events if wanted(event)), offset, limit)
+    found: tuple[list[Event], bool] = await take(events, wanted, offset, limit)
+    shown, more = found
     next_page = await state.store.cursors.seal(session.tenant, question, shown[-1].seq) if more else None
     totals: dict[str, Any] = {}
     if include_total:
         everything = await state.store.log.tail(session, after)
-        totals = {"total": sum(map(wanted, everything)), "total_is_lower_bound": False}
+        totals = {"total": sum(wanted(event) is not None for event in everything), "total_is_lower_bound": False}
     return page_of(shown, next_page, **totals)

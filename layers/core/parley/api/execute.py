@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
@@ -67,6 +67,7 @@ class Execute(BaseModel):
     },
 )
 async def execute(
+    request: Request,
     agent_id: str,
     body: Execute,
     state: States,
@@ -77,9 +78,10 @@ async def execute(
 ) -> Response:
     """Create or continue a session, start a run, and stream what it does. Every refusal comes before the stream."""
     started = await _start(state, principal, agent_id, body, once, x_task_id)
+    root = request.scope.get("root_path", "")  # the stage, on API Gateway
     headers = {
-        "location": f"/v1/sessions/{started.ref.id}",
-        "content-location": f"/v1/sessions/{started.ref.id}/runs/{started.run_id}",
+        "location": f"{root}/v1/sessions/{started.ref.id}",
+        "content-location": f"{root}/v1/sessions/{started.ref.id}/runs/{started.run_id}",
         **(REPLAYED if started.replayed else {}),
     }
     if body.stream:

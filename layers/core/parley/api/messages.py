@@ -1,6 +1,6 @@
 """`GET /v1/sessions/{id}/messages`: the conversation as people read it, each message once."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from fastapi import APIRouter
@@ -38,7 +38,7 @@ async def list_messages(
         newest_first=newest_first,
         expect=4 * (limit + 1 + offset),
     )
-    shown, more = await take(_messages(events), offset, limit)
+    shown, more = await take(events, _message, offset, limit)
     next_page = await store.cursors.seal(session.tenant, question, shown[-1].seq) if more else None
     totals: dict[str, Any] = {}
     if include_total:
@@ -49,12 +49,6 @@ async def list_messages(
 def messages_of(events: Iterable[e.Event]) -> list[MessageShape]:
     """Fold events to messages."""
     return [message for event in events if (message := _message(event))]
-
-
-async def _messages(events: AsyncIterator[e.Event]) -> AsyncIterator[MessageShape]:
-    async for event in events:
-        if message := _message(event):
-            yield message
 
 
 def _message(event: e.Event) -> MessageShape | None:

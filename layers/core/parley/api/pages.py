@@ -1,6 +1,7 @@
 """Lists over HTTP: the query parameters that every list shares, and the page they answer with."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -8,8 +9,12 @@ from fastapi import Depends, Query
 from pydantic import AwareDatetime, BaseModel
 
 from parley.api.shapes import PageOf
+from parley.core.event import Event
 
-T = TypeVar("T")
+R = TypeVar("R", bound=BaseModel)
+
+PAGE_BYTES = 4 * 1024 * 1024
+"""A Lambda function may answer with 6 MB; a page ends before that, and the next begins there."""
 
 
 class Identified(Protocol):
@@ -38,17 +43,25 @@ def page_of(data: list[S], next_page: str | None, **totals: Any) -> "PageOf[S]":
     )
 
 
-async def take(rows: AsyncIterator[T], offset: int, limit: int) -> tuple[list[T], bool]:
-    """Leave out `offset` rows, take `limit`, and say whether there are more."""
-    taken: list[T] = []
-    async for row in rows:
-        if offset:
-            offset -= 1
-        elif len(taken) == limit:
-            return taken, True
-        else:
-            taken.append(row)
-    return taken, False
+async def take(
+    events: AsyncGenerator[Event, None], pick: Callable[[Event], R | None], offset: int, limit: int
+) -> tuple[list[R], bool]:
+    """Make rows of events, leave out `offset`, take up to `limit` and `PAGE_BYTES`; say whether there are more."""
+    rows: list[R] = []
+    size = 0
+    async with aclosing(events):
+        async for event in events:
+            row = pick(event)
+            if row is None:
+                continue
+            if offset:
+                offset -= 1
+                continue
+            size += len(row.model_dump_json())
+            if rows and (len(rows) == limit or size > PAGE_BYTES):
+                return rows, True
+            rows.append(row)
+    return rows, False
 
 
 class CreatedAt(BaseModel):

@@ -66,6 +66,8 @@ def install(app: FastAPI) -> None:
 
 async def _parley_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ParleyError)  # noqa: S101 - narrows a type that the registration guarantees
+    if error.status >= 500:
+        log.error("request_failed", exc_info=error, extra={"path": request.url.path})
     return problem(request, error.status, error.code, error.message, retry_after_seconds=error.retry_after_seconds)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from parley.api.agents import agent_shape
@@ -86,6 +86,7 @@ def new_head(
 
 @router.post("/v1/sessions", summary="Create a session")
 async def create_session(
+    request: Request,
     body: CreateSession,
     response: Response,
     state: States,
@@ -109,7 +110,7 @@ async def create_session(
         except ConditionFailed:
             done = await find(state.store.table, once)
         else:
-            response.headers["location"] = f"/v1/sessions/{session.id}"
+            response.headers["location"] = f"{request.scope.get('root_path', '')}/v1/sessions/{session.id}"
             return session_shape(state, head)
     if done is None:
         raise Unavailable("The request could not be stored. Try again.")

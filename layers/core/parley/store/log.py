@@ -4,7 +4,7 @@ The sort key is the lock. Everybody who writes aims at the one next slot; the pu
 is told what is there.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from parley.core.errors import Unavailable
@@ -16,7 +16,6 @@ from parley.ports import (
     Blobs,
     Clock,
     ConditionFailed,
-    Delete,
     Ids,
     Item,
     Match,
@@ -80,20 +79,13 @@ class Log:
             except ConditionFailed as error:
                 if _is_ours(ops, error):
                     return None
-                if not await self._clear_expired(ops, error):
+                over = _over_expired(ops, error, self.clock.now().timestamp())
+                if over is None:
                     raise _translate(ops, error) from error
+                ops = over
             except WriteUncertain:
                 await self.clock.sleep(0.05 * 2**attempt)
         raise Unavailable("The store did not confirm a write. Try again; what was stored will be seen.")
-
-    async def _clear_expired(self, ops: tuple[Op, ...], error: ConditionFailed) -> bool:
-        """Remove what stands in the way only because its time is up and nobody has swept it."""
-        now = self.clock.now().timestamp()
-        lapsed = {n: item for n, item in error.found.items() if item and item.get("ttl", now + 1) <= now}
-        if not lapsed or any(not isinstance(ops[n].condition, Absent) for n in lapsed):
-            return False
-        await self.table.write(*(Delete(ops[n].key, Match({"ttl": item["ttl"]})) for n, item in lapsed.items()))
-        return True
 
     async def read(self, ref: Ref, after: int = 0) -> AsyncIterator[Entry]:
         """Yield every entry that holds events behind `after`; the first may begin before it."""
@@ -116,7 +108,7 @@ class Log:
         before: int | None = None,
         newest_first: bool = False,
         expect: int = 1000,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Yield the events between `after` and `before`, neither included; `expect` sizes the reads."""
         first = entry_sk(max(1, after + 2 - MAX_EVENTS))
         last = ENTRY + AFTER if before is None else entry_sk(before - 1)
@@ -158,6 +150,18 @@ def _is_ours(ops: tuple[Op, ...], error: ConditionFailed) -> bool:
     """Say whether an earlier attempt had worked: then what is found is what was sent, to the byte."""
     puts = [(op, error.found[position]) for position in error.found if isinstance(op := ops[position], Put)]
     return bool(puts) and all(found == op.item for op, found in puts)
+
+
+def _over_expired(ops: tuple[Op, ...], error: ConditionFailed, now: float) -> tuple[Op, ...] | None:
+    """Aim the puts at what stands in their way only because nobody has swept it yet; `None` when more is in the way."""
+    replaced = list(ops)
+    for position, item in error.found.items():
+        op = ops[position]
+        lapsed = item is not None and item.get("ttl", now + 1) <= now
+        if item is None or not lapsed or not isinstance(op, Put) or not isinstance(op.condition, Absent):
+            return None
+        replaced[position] = Put(op.item, Match({"ttl": item["ttl"]}))
+    return tuple(replaced)
 
 
 def _translate(ops: tuple[Op, ...], error: ConditionFailed) -> Exception:

@@ -156,7 +156,7 @@ def _connect(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
 
 
 def _open(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, busy_timeout_seconds, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=busy_timeout_seconds, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
