@@ -108,6 +108,7 @@ Try these, in another terminal:
 
 async def serve(settings: Settings) -> None:
     """Serve until stopped."""
+    wiring.check(settings)
     state = wiring.running(settings)
     await wiring.prepare(settings, state)
     bound = listen(settings.port)
@@ -125,7 +126,8 @@ async def serve(settings: Settings) -> None:
 def main() -> int:
     """Run the dev server; return what the shell should know."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    for chatty in ("botocore", "httpx2"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         settings = load()
         held = lock(settings.data)

@@ -1,6 +1,7 @@
 """Ports to adapters, from the settings. Heavy imports stay inside the functions that need them."""
 
 import importlib
+from functools import partial
 
 from parley.core.agent import Agent
 from parley.ports import Blobs, Model, Table
@@ -96,18 +97,38 @@ def _table(settings: Settings) -> Table:
         settings.data.mkdir(parents=True, exist_ok=True)
         return SqliteTable(settings.data / "parley.db", SystemClock())
     from parley.adapters.dynamodb import DynamoTable
+    from parley.adapters.dynamodb.table import connect
 
-    return DynamoTable(settings.table, SystemClock())
+    return DynamoTable(settings.table, SystemClock(), partial(connect, settings.aws_region or None))
 
 
 def _blobs(settings: Settings) -> Blobs:
     if settings.bucket:
-        from parley.adapters.s3 import S3Blobs
+        from parley.adapters.s3 import S3Blobs, connect
 
-        return S3Blobs(settings.bucket)
+        return S3Blobs(settings.bucket, partial(connect, settings.aws_region or None))
     from parley.adapters.files import FileBlobs
 
     return FileBlobs(settings.data / "blobs")
+
+
+def check(settings: Settings) -> None:
+    """Look for what AWS clients would miss at their first call.
+
+    Raises:
+        SettingsError: no region or no credentials are found; the message says what to set.
+    """
+    if settings.store == "dynamodb":
+        import boto3
+
+        session = boto3.Session(region_name=settings.aws_region or None)
+        if session.region_name is None:
+            raise SettingsError("PARLEY_STORE=dynamodb: set AWS_REGION.")
+        if session.get_credentials() is None:
+            raise SettingsError(
+                "PARLEY_STORE=dynamodb: no AWS credentials are found. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY (an emulator takes any)."
+            )
 
 
 async def prepare(settings: Settings, state: State) -> None:

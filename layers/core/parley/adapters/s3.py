@@ -25,8 +25,8 @@ _CONNECTIONS: Final = 16
 """Calls under way at once; blobs are rare beside items."""
 
 
-def connect() -> "S3Client":
-    """Make the client, with credentials and region from the surroundings."""
+def connect(region: str | None = None) -> "S3Client":
+    """Make the client, with credentials, and the region if none is given, from the surroundings."""
     config = Config(
         connect_timeout=1,
         read_timeout=10,
@@ -34,7 +34,7 @@ def connect() -> "S3Client":
         max_pool_connections=_CONNECTIONS,
         tcp_keepalive=True,
     )
-    return boto3.client("s3", config=config)
+    return boto3.client("s3", region_name=region, config=config)
 
 
 class S3Blobs:

@@ -32,8 +32,8 @@ _CONTENTION_TRIES: Final = 5
 _KEPT_TOKENS: Final = 1000
 
 
-def connect() -> "DynamoDBClient":
-    """Make the client, with credentials and region from the surroundings.
+def connect(region: str | None = None) -> "DynamoDBClient":
+    """Make the client, with credentials, and the region if none is given, from the surroundings.
 
     At worst a call gives up after three tries of four seconds each, well within a lease.
     """
@@ -44,7 +44,7 @@ def connect() -> "DynamoDBClient":
         max_pool_connections=_CONNECTIONS,
         tcp_keepalive=True,
     )
-    return boto3.client("dynamodb", config=config)
+    return boto3.client("dynamodb", region_name=region, config=config)
 
 
 class DynamoTable:
