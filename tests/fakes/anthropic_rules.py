@@ -223,6 +223,10 @@ def _check_block(block: object, allowed: set[str], where: str) -> None:
     BLOCKS[kind].check(block, where)
     if block.get("cache_control") is not None:
         _check_mark(block["cache_control"], where)
+    _check_contents(kind, block, where)
+
+
+def _check_contents(kind: str, block: Json, where: str) -> None:
     match kind:
         case "text":
             if not block["text"].strip():
@@ -239,6 +243,8 @@ def _check_block(block: object, allowed: set[str], where: str) -> None:
                 raise Refused(f"{where[:-1]}: invalid `signature` in `thinking` block")
         case "redacted_thinking":
             raise Refused(f"{where[:-1]}: invalid `data` in `redacted_thinking` block")
+        case _:
+            pass
 
 
 def _check_source(source: Json, where: str) -> None:

@@ -105,6 +105,8 @@ class Block:
                 return {"type": "thinking", "thinking": "", "signature": ""}
             case "web_search_tool_result":
                 return {"type": self.kind, "tool_use_id": self.id, "content": []}
+            case _:
+                pass
         return {
             "type": self.kind,
             "id": self.id,
@@ -141,6 +143,8 @@ class Block:
             case "tool_use" | "server_tool_use":
                 with suppress(ValueError):
                     return {**self.start(), "input": json.loads(self.text)}
+            case _:
+                pass
         return self.start()
 
 
@@ -413,6 +417,8 @@ def _damaged(blocks: list[Block], stop: str, fault: Fault) -> tuple[list[Block],
             return blocks, fault.value or "unheard_of"
         case "refusal" | "pause_turn":
             return blocks, fault.kind
+        case _:
+            pass
     return blocks, stop
 
 

@@ -1009,20 +1009,48 @@ async def test_the_same_word_twice_under_one_key_is_said_once_with_the_same_answ
     refused(other, 422, "idempotency_mismatch")
 
 
-async def test_a_word_on_a_second_attempt_is_a_new_word(server: Server) -> None:
+async def decided_twice(server: Server) -> tuple[str, list[httpx.Response]]:
+    """Let a payment run again whose second attempt is unknown, too, and then say that it happened."""
     session_id, call_id = await server.parked()
     path = f"/v1/sessions/{session_id}/tool_calls/{call_id}/outcome"
     server.stage.tools.plays["pay"] = ToolOutcome("unknown", "?")
-    await server.http.post(path, json={"outcome": "retry"})
+    first = await server.http.post(path, json={"outcome": "retry"}, headers={"idempotency-key": "first"})
     await idle(server, session_id)
     server.stage.plays(answer(said("Done.")))
+    second = await server.http.post(path, json={"outcome": "happened"}, headers={"idempotency-key": "second"})
+    await idle(server, session_id)
+    return path, [first, second]
 
-    second = await server.http.post(path, json={"outcome": "happened"})
-    log = await idle(server, session_id)
 
-    assert second.status_code == 200
+async def test_a_word_on_a_second_attempt_is_a_new_word(server: Server) -> None:
+    path, words = await decided_twice(server)
+
+    assert [word.status_code for word in words] == [200, 200]
+    log = await idle(server, path.split("/")[3])
     assert types(log).count("tool.outcome_decided") == 2
     assert types(log)[-2] == "run.finished"
+
+
+async def test_each_of_two_words_is_replayed_as_it_was(server: Server) -> None:
+    path, words = await decided_twice(server)
+    before = server.stage.rows()
+
+    first = await server.http.post(path, json={"outcome": "retry"}, headers={"idempotency-key": "first"})
+    second = await server.http.post(path, json={"outcome": "happened"}, headers={"idempotency-key": "second"})
+
+    assert [first.json(), second.json()] == [word.json() for word in words]
+    assert server.stage.rows() == before
+
+
+async def test_of_two_words_the_last_is_the_one_that_stands(server: Server) -> None:
+    path, (_, second) = await decided_twice(server)
+
+    same = await server.http.post(path, json={"outcome": "happened"})
+    other = await server.http.post(path, json={"outcome": "retry"})
+
+    assert same.status_code == 200
+    assert same.json() == second.json()
+    refused(other, 409, "outcome_decided")
 
 
 @pytest.mark.parametrize(

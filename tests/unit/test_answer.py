@@ -12,6 +12,7 @@ from parley.core.errors import ModelError
 from parley.core.limits import MAX_BLOCKS_PER_ANSWER
 from parley.core.value import Usage
 
+from tests import build
 from tests.build import answer, asked, cut, error_event, redacted, said, thought
 from tests.fakes.model import Raw
 
@@ -180,6 +181,15 @@ def test_with_any_event_missing_nothing_that_was_cut_is_acted_on(missing: int) -
         return
     calls = [block.input for block in whole.blocks if block.kind == "agent.tool_use"]
     assert calls == [{"amount": 5}, {"at": ["a", "b"]}]
+
+
+@pytest.mark.parametrize("block", [said(), thought(), asked("pay")], ids=["text", "thinking", "a call"])
+def test_a_block_that_was_begun_and_not_ended_is_no_answer(block: build.Block) -> None:
+    stream = answer(said("Hi"), block)
+    stream.remove({"type": "content_block_stop", "index": 1})
+
+    with pytest.raises(ModelError):
+        read(stream)
 
 
 @pytest.mark.parametrize(

@@ -374,6 +374,17 @@ async def test_the_end_of_a_run_is_one_write_of_log_lock_list_and_row(stage: Sta
     assert [ref async for ref in open_runs(stage.sqlite)] == []
 
 
+async def test_a_clock_that_went_backwards_takes_no_time_away(stage: Stage) -> None:
+    claim = await stage.begin()
+    stage.clock.advance(-10)
+
+    await finish(stage, claim)
+
+    shown = await stage.store.sessions.head(REF)
+    assert shown.active_ms >= 0
+    assert shown.updated_ms >= shown.created_ms
+
+
 async def test_an_end_whose_slot_was_taken_changes_nothing(stage: Stage) -> None:
     claim = await stage.begin()
     await stage.store.log.append(REF, claim.session.seq, [event(e.ToolOutcomeDecided)])

@@ -228,10 +228,11 @@ async def test_parallel_calls_run_at_the_same_time_and_are_stored_as_they_finish
     claim = await stage.begin()
 
     texts: list[str] = []
-    async for output in stage.engine.drive(claim, stage.agent):
-        if isinstance(output, e.AgentToolResult):
-            texts.append(output.content[0].text)
-            fast_is_stored.set()
+    async with asyncio.timeout(5):
+        async for output in stage.engine.drive(claim, stage.agent):
+            if isinstance(output, e.AgentToolResult):
+                texts.append(output.content[0].text)
+                fast_is_stored.set()
 
     assert texts == ["fast", "slow"]
     results = stage.model.messages[-1]["content"]

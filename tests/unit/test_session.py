@@ -121,6 +121,16 @@ def test_a_second_result_of_a_call_changes_nothing() -> None:
     assert after.context == before.context
 
 
+def test_a_second_result_does_not_replace_the_first_while_others_are_open() -> None:
+    begun = [*opened(), *answered(tool_use("a"), tool_use("b"))]
+
+    session = folded(*begun, result("a", "first"), result("a", "second", is_error=True), result("b"))
+
+    assert [text_of(block) for block in context(session)[-1]["content"]] == ["first", "done"]
+    assert session.run is not None
+    assert session.run.tool_errors == 0
+
+
 def test_a_result_of_an_unknown_call_changes_nothing() -> None:
     before = folded(*opened(), *answered(tool_use()))
 
@@ -142,6 +152,17 @@ def test_calls_of_a_run_that_ended_first_get_a_result_that_says_so(end: e.Event)
     assert [text_of(block) for block in results] == ["kept", "The run ended before this call had a result."]
     assert [block["is_error"] for block in results] == [False, True]
     assert problem_of(session.context) is None
+
+
+@pytest.mark.parametrize("kind", [e.RunFinished, e.RunFailed])
+def test_a_run_that_ended_has_no_open_calls_left(kind: type[e.Event]) -> None:
+    unknown = entry(event(e.ToolIntended), event(e.ToolOutcomeUnknown))
+
+    session = folded(*opened(), *answered(tool_use()), *unknown, event(kind))
+
+    assert session.run is not None
+    assert session.run.calls == ()
+    assert roles(session) == ["user", "assistant", "user"]
 
 
 def test_an_answer_without_its_end_was_never_given() -> None:
@@ -377,7 +398,7 @@ def logs(draw: st.DrawFn) -> list[Entry]:
             appended = failed_call()
         elif step == "answer":
             appended = draw(answers(len(calls)))
-            calls += [each.id for each in entry if isinstance(each, e.AgentToolUse)]
+            calls += [each.id for each in appended if isinstance(each, e.AgentToolUse)]
         else:
             appended = draw(st.sampled_from(entries_about(draw(st.sampled_from(calls)))))
         log.append(appended)
