@@ -15,6 +15,7 @@ from parley.core.agent import Agent
 from parley.core.compose import Scribe
 from parley.core.delta import DraftDiscarded, DraftGrew, DraftStarted
 from parley.core.errors import ModelError, ModelFailure
+from parley.core.fold import fold
 from parley.core.limits import Limits
 from parley.core.outcome import decide
 from parley.core.session import Call, Session
@@ -307,8 +308,7 @@ class Stage:
 
     async def session(self, ref: Ref | None = None) -> Session:
         """Fold the session from its first event."""
-        session, _ = await self.store.log.load(ref or self.ref, 0)
-        return session
+        return fold(Session(id=(ref or self.ref).id), await self.log(ref))
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Read every row of the table as it lies, but for the secrets that a deployment makes for itself."""

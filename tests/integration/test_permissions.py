@@ -36,7 +36,9 @@ def test_who_lists_sessions_reads_no_session(tmp_path: Path) -> None:
 def do_everything(api: Gateway) -> None:
     """Make every function use all that it uses: blobs, snapshots, the first cursor, a run that is taken over."""
     settings = api.settings("execute")
-    begun = api.send("execute", body={"input": LARGE})
+    twice = {"Idempotency-Key": "twice"}
+    begun, again = (api.send("execute", body={"input": LARGE}, headers=twice) for _ in range(2))
+    assert again.headers["idempotent-replayed"] == "true"
     ids = {"session_id": begun.headers["location"].rsplit("/", 1)[-1]}
     for text in (LARGE[::-1], "What is my balance?"):
         assert api.send("execute", body={"input": text, **ids}).status == 200

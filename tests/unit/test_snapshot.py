@@ -25,6 +25,11 @@ async def talk(stage: Stage, turns: int) -> None:
         await stage.drive(await stage.begin(f"Turn {turn}"))
 
 
+async def loaded(stage: Stage, seal: int) -> tuple[Session, int]:
+    """Load the session in a process that has not seen it yet."""
+    return await stage.another().store.log.load(REF, seal)
+
+
 async def sealed(stage: Stage) -> int:
     return (await stage.store.sessions.open(REF))[1].sealed
 
@@ -47,7 +52,7 @@ async def test_after_sealing_a_turn_reads_only_what_is_behind_the_seal(stage: St
     sizes = []
     for _ in range(12):
         await talk(stage, 1)
-        _, size = await stage.store.log.load(REF, await sealed(stage))
+        _, size = await loaded(stage, await sealed(stage))
         sizes.append(size)
 
     assert max(sizes) < snapshot.SEAL_BYTES + 3 * 30_000
@@ -57,29 +62,32 @@ async def test_a_session_loads_alike_with_and_without_its_snapshot(stage: Stage)
     await talk(stage, 5)
     seal = await sealed(stage)
 
-    with_it, less = await stage.store.log.load(REF, seal)
-    without, more = await stage.store.log.load(REF, 0)
+    with_it, less = await loaded(stage, seal)
+    without, more = await loaded(stage, 0)
 
     assert with_it == without
     assert less < more
 
 
 async def test_the_next_run_goes_on_from_the_seal_as_if_there_were_none(stage: Stage) -> None:
-    await talk(stage, 6)
+    await talk(stage, 5)
+    other = stage.another()
 
-    said_by_people = [message["content"][0]["text"] for message in stage.model.messages if message["role"] == "user"]
+    await talk(other, 1)
 
-    assert said_by_people == [f"Turn {n}" for n in range(6)]
+    said_by_people = [message["content"][0]["text"] for message in other.model.messages if message["role"] == "user"]
+    assert said_by_people == [f"Turn {n}" for n in [*range(5), 0]]
     assert [event.seq for event in await stage.log()] == list(range(1, 6 * 9 + 1))
 
 
 async def test_a_snapshot_that_is_missing_is_passed_over(stage: Stage) -> None:
     await talk(stage, 5)
     stage.blobs.kept.pop(snapshot.name(REF, await sealed(stage)))
+    other = stage.another()
 
-    await talk(stage, 1)
+    await talk(other, 1)
 
-    assert len(stage.model.messages) == 11
+    assert len(other.model.messages) == 11
 
 
 async def test_a_snapshot_of_another_version_of_the_fold_is_passed_over(stage: Stage) -> None:
@@ -88,7 +96,7 @@ async def test_a_snapshot_of_another_version_of_the_fold_is_passed_over(stage: S
     _, head, *_ = unpack(stage.blobs.kept[name]).split(b"\n")
     stage.blobs.kept[name] = pack(b"\n".join([b"0", head, b'{"role":"user","content":[]}']))
 
-    session, _ = await stage.store.log.load(REF, await sealed(stage))
+    session, _ = await loaded(stage, await sealed(stage))
 
     assert session == await stage.session()
 
@@ -98,7 +106,7 @@ async def test_a_snapshot_that_is_damaged_is_passed_over(stage: Stage, damaged: 
     await talk(stage, 5)
     stage.blobs.kept[snapshot.name(REF, await sealed(stage))] = damaged
 
-    session, _ = await stage.store.log.load(REF, await sealed(stage))
+    session, _ = await loaded(stage, await sealed(stage))
 
     assert session == await stage.session()
 

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from parley.core.agent import Agent
+from parley.core.delta import DraftDiscarded, DraftStarted
 from parley.core.errors import Fenced, NotFound, ParleyError, Unavailable
 from parley.core.event import Event, EventBase, StatusIdle
 from parley.engine import Engine, Output
@@ -112,24 +113,30 @@ class Runner:
         When its driver here ends early, the log tells the rest.
         """
         seq = claim.events[0].seq - 1
+        drafts: set[str] = set()
         while True:
             batch = await _drain(listener)
             said = [output for output in batch if output is not None]
             yield said
+            drafts = _open_drafts(drafts, said)
             seq = max([seq, *(output.seq for output in said if isinstance(output, EventBase))])
             if said and isinstance(said[-1], StatusIdle):
                 return
             if len(said) < len(batch):
                 break
+        yield [DraftDiscarded(event_id) for event_id in sorted(drafts)]
         async for events in self.tail(claim.ref, claim.run_id, seq):
             yield events
 
     async def tail(self, ref: Ref, run_id: str, after: int) -> AsyncIterator[Sequence[Event]]:
         """Yield the events of a run behind `after` from the log, until the run is idle or the session is gone."""
+        clock, spoke = self.engine.clock, self.engine.clock.now()
         while True:
             tail = await self.store.log.tail(ref, after)
             events = [event for event in tail if event.run_id == run_id]
-            yield events
+            if events or (clock.now() - spoke).total_seconds() >= HEARTBEAT_SECONDS:
+                spoke = clock.now()
+                yield events
             after = tail[-1].seq if tail else after
             if events and isinstance(events[-1], StatusIdle):
                 return
@@ -137,7 +144,7 @@ class Runner:
                 await self.store.sessions.head(ref)
             except NotFound:
                 return
-            await self.engine.clock.sleep(TAIL_SECONDS)
+            await clock.sleep(TAIL_SECONDS)
 
     async def close(self, grace_seconds: float = 5.0) -> None:
         """Let runs end for a moment, then stop them where they are; the log lets any process go on."""
@@ -154,8 +161,12 @@ class Runner:
         renewal = asyncio.create_task(self._renew(live.claim, driver))
         try:
             async with aclosing(self.engine.drive(live.claim, agent)) as outputs:
+                before: Output | None = None
                 async for output in outputs:
                     live.publish(output)
+                    if isinstance(before, DraftStarted):  # a burst may follow: let its first piece out
+                        await asyncio.sleep(0)
+                    before = output
         except Fenced:
             log.info("run_fenced", extra={"session_id": live.claim.ref.id, "run_id": live.claim.run_id})
         finally:
@@ -182,6 +193,13 @@ def _report(task: "asyncio.Task[None]") -> None:
     """Log what ended a driver unexpectedly; its run is taken over when the lease lapses."""
     if not task.cancelled() and (error := task.exception()):
         log.error("driver_failed", exc_info=error, extra={"run_id": task.get_name()})
+
+
+def _open_drafts(drafts: set[str], said: Sequence[Output]) -> set[str]:
+    """Follow which drafts have neither become an event nor been discarded."""
+    begun = {output.event_id for output in said if isinstance(output, DraftStarted)}
+    gone = {output.event_id for output in said if isinstance(output, DraftDiscarded)}
+    return (drafts | begun) - gone - {output.id for output in said if isinstance(output, EventBase)}
 
 
 async def _drain(listener: Listener) -> list[Output | None]:

@@ -1,4 +1,7 @@
-"""How routers reach their parts: the state of the app, who is calling, which session is meant."""
+"""How routers reach their parts: the state of the app, who is calling, which session is meant.
+
+Asynchronous although they wait for nothing: FastAPI sends what is not through a thread pool.
+"""
 
 from typing import Annotated
 
@@ -9,22 +12,22 @@ from parley.state import Principal, State
 from parley.store import Ref
 
 
-def state(request: Request) -> State:
+async def state(request: Request) -> State:
     """Return the state of the app that handles the request."""
     found: State = request.app.state.parley
     return found
 
 
-def principal(request: Request) -> Principal:
+async def principal(request: Request) -> Principal:
     """Return who is calling."""
-    return state(request).principal
+    return (await state(request)).principal
 
 
 States = Annotated[State, Depends(state)]
 Principals = Annotated[Principal, Depends(principal)]
 
 
-def session_ref(principal: Principals, session_id: str) -> Ref:
+async def session_ref(principal: Principals, session_id: str) -> Ref:
     """Address the session named in the path, in the caller's tenant."""
     return ref(principal, session_id)
 

@@ -50,6 +50,8 @@ async def list_events(
     next_page = await state.store.cursors.seal(session.tenant, question, shown[-1].seq) if more else None
     totals: dict[str, Any] = {}
     if include_total:
-        everything = await state.store.log.tail(session, after)
-        totals = {"total": sum(wanted(event) is not None for event in everything), "total_is_lower_bound": False}
+        total = 0
+        async for event in state.store.log.events(session, after=after):
+            total += wanted(event) is not None
+        totals = {"total": total, "total_is_lower_bound": False}
     return page_of(shown, next_page, **totals)

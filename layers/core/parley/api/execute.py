@@ -16,7 +16,7 @@ from parley.api.messages import messages_of
 from parley.api.sessions import Metadata, TaskId, new_head
 from parley.api.shapes import CompleteShape
 from parley.api.vocabulary import Output, Summary, Vocabulary, speaker
-from parley.core.errors import Conflict, Invalid, SessionBusy, TooLarge, Unavailable
+from parley.core.errors import Conflict, Invalid, ParleyError, SessionBusy, TooLarge, Unavailable
 from parley.core.event import Event, EventBase
 from parley.core.limits import MAX_INPUT_BYTES
 from parley.ports import ConditionFailed
@@ -112,8 +112,6 @@ async def _start(
         raise TooLarge(f"`input` is larger than {MAX_INPUT_BYTES:,} bytes.")
     if body.session_id is not None and body.metadata:
         raise Invalid("`metadata` belongs to a new session; this one exists. Leave it out.")
-    if done := await find(state.store.table, once):
-        return await _replay(runner, principal, done)
     new = None
     session = ref(principal, body.session_id or state.store.log.ids.new("sesn"))
     task_id = body.task_id or x_task_id
@@ -123,14 +121,14 @@ async def _start(
         claim = await state.store.drives.begin(
             session, agent, body.input, new=new, once=once, owner=principal.owner, task_id=task_id
         )
-    except SessionBusy:
-        if state.queue:
-            await state.queue.send(session.tenant, session.id)  # in case its driver is gone
-        raise
-    except ConditionFailed:
+    except (ParleyError, ConditionFailed) as error:  # perhaps because the same request came before
         if done := await find(state.store.table, once):
             return await _replay(runner, principal, done)
-        raise Unavailable("The request could not be stored. Try again.") from None
+        if isinstance(error, SessionBusy) and state.queue:
+            await state.queue.send(session.tenant, session.id)  # in case its driver is gone
+        if isinstance(error, ConditionFailed):
+            raise Unavailable("The request could not be stored. Try again.") from error
+        raise
     listener = runner.start(claim, agent)
     return Started(session, claim.run_id, runner.follow(claim, listener))
 

@@ -60,9 +60,10 @@ async def decide_outcome(
     once: Onces,
 ) -> Decided:
     """Say what came of the call: it happened (with this result), it did not, or try again. The run then goes on."""
-    if await find(state.store.table, once):
+    if done := await find(state.store.table, once):
         response.headers.update(REPLAYED)
-        events = await _decided(state, session, principal, event_id, body.outcome)
+        await state.store.sessions.head(session, principal.owner)
+        events = _word(await state.store.log.tail(session, 0), done.seq or 1)
     else:
         events = await _decide(state, session, principal, event_id, body, once)
     if state.queue:
@@ -81,9 +82,9 @@ async def _decide(
         try:
             events = decide(scribe, folded, event_id, body.outcome, body.result, principal.owner)
         except (NotFound, Conflict) as error:
-            return await _decided(state, session, principal, event_id, body.outcome, otherwise=error)
+            return await _decided(state, session, event_id, body.outcome, error)
         now = milliseconds(store.log.clock.now()) // 1000
-        row = [once.put(now, session.id)] if once else []
+        row = [once.put(now, session.id, seq=folded.seq + 1)] if once else []
         try:
             return await store.drives.wake(session, lock, folded, events, *row)
         except (SlotTaken, ConditionFailed):
@@ -92,20 +93,21 @@ async def _decide(
 
 
 async def _decided(
-    state: State,
-    session: Ref,
-    principal: Principal,
-    event_id: str,
-    outcome: OutcomeWord,
-    otherwise: NotFound | Conflict | None = None,
+    state: State, session: Ref, event_id: str, outcome: OutcomeWord, otherwise: NotFound | Conflict
 ) -> tuple[Event, ...]:
     """Return the word that stands; the same word again is no mistake, another one comes too late."""
-    await state.store.sessions.head(session, principal.owner)
     events = await state.store.log.tail(session, 0)
-    for event in events:
+    for event in reversed(events):
         if isinstance(event, ToolOutcomeDecided) and event.tool_use_id == event_id:
             if event.outcome != outcome:
                 message = f"This call's outcome was decided before: '{event.outcome}'."
                 raise Conflict(message, code="outcome_decided")
-            return events[event.seq - 1 : event.seq + (outcome != "retry")]  # with the result that was stored beside it
-    raise otherwise or NotFound("tool call", event_id)
+            return _word(events, event.seq)
+    raise otherwise
+
+
+def _word(events: tuple[Event, ...], seq: int) -> tuple[Event, ...]:
+    """Return the decision at `seq`, with the result that was stored beside it."""
+    decided = events[seq - 1]
+    both = isinstance(decided, ToolOutcomeDecided) and decided.outcome != "retry"
+    return events[seq - 1 : seq + both]

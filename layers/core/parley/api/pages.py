@@ -82,7 +82,7 @@ class CreatedAt(BaseModel):
         )
 
 
-def _created_at(
+async def _created_at(
     gt: Annotated[AwareDatetime | None, Query(alias="created_at[gt]")] = None,
     gte: Annotated[AwareDatetime | None, Query(alias="created_at[gte]")] = None,
     lt: Annotated[AwareDatetime | None, Query(alias="created_at[lt]")] = None,

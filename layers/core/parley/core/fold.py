@@ -15,15 +15,15 @@ from parley.core.status import Phase
 
 def fold(session: Session, events: Iterable[e.Event]) -> Session:
     """Apply events in order."""
+    seq = session.seq
     for event in events:
-        session = apply(session, event)
-    return session
+        session, seq = _CHANGES[type(event)](session, event), event.seq or seq
+    return session.but(seq=seq)
 
 
 def apply(session: Session, event: e.Event) -> Session:
     """Return the session after one event; what does not fit changes nothing but `seq`."""
-    change = _CHANGES[type(event)]
-    return change(session, event).but(seq=event.seq or session.seq)
+    return fold(session, (event,))
 
 
 def _user_message(session: Session, event: e.UserMessage) -> Session:

@@ -206,9 +206,9 @@ class Drives:
     def _settle_ops(self, claim: Claim, after: Session, placed: tuple[Event, ...], sealed: int | None) -> list[Op]:
         ref, now = claim.ref, self._now_ms()
         open_ = after.run is not None and after.run.open
-        head = replace(claim.head, phase=after.phase, updated_ms=now)
+        head = replace(claim.head, phase=after.phase, updated_ms=max(now, claim.head.updated_ms))
         shown = head.activity(ref, self.sessions.ttl()) | {"usage": after.usage.model_dump(exclude_defaults=True)}
-        active = 0 if open_ or after.run is None else now - milliseconds(after.run.started_at)
+        active = 0 if open_ or after.run is None else max(0, now - milliseconds(after.run.started_at))
         return [
             Update(
                 ref.lock(),

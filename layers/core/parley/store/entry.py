@@ -11,12 +11,13 @@ from parley.core.errors import Unavailable, Unreadable
 from parley.core.event import EVENT, Event, to_json
 from parley.ports import Blobs, Item
 from parley.store.keys import ENTRY, Ref
+from parley.store.primer import PRIMER
 
 MAX_EVENTS = 64
 INLINE_BYTES = 32 * 1024
 """A body larger than this goes to a blob: an item may have 400 KB, and its bytes are paid for at each write."""
 
-_RAW, _ZLIB = b"\x00", b"\x01"
+_RAW, _ZLIB, _PRIMED = b"\x00", b"\x01", b"\x02"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,20 @@ class Entry:
 
 def pack(data: bytes) -> bytes:
     """Compress with a codec byte in front; level 6 was smallest for its time at these sizes."""
-    packed = _ZLIB + zlib.compress(data, 6)
+    compressor = zlib.compressobj(6, zdict=PRIMER)
+    packed = _PRIMED + compressor.compress(data) + compressor.flush()
     return packed if len(packed) <= len(data) else _RAW + data
 
 
 def unpack(data: bytes) -> bytes:
     """Undo `pack`."""
-    return zlib.decompress(data[1:]) if data[:1] == _ZLIB else data[1:]
+    match data[:1]:
+        case codec if codec == _PRIMED:
+            return zlib.decompressobj(zdict=PRIMER).decompress(data[1:])
+        case codec if codec == _ZLIB:
+            return zlib.decompress(data[1:])
+        case _:
+            return data[1:]
 
 
 def place(events: Sequence[Event], after: int) -> tuple[Event, ...]:

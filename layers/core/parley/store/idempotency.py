@@ -29,14 +29,15 @@ class Once:
         address = keys.idempotency(tenant, hashlib.sha256(scope.encode()).hexdigest())
         return cls(address, hashlib.sha256(body).hexdigest())
 
-    def put(self, now_seconds: int, session_id: str, run_id: str | None = None) -> Put:
-        """Make the write that goes into the effect's transaction."""
+    def put(self, now_seconds: int, session_id: str, run_id: str | None = None, seq: int | None = None) -> Put:
+        """Make the write that goes into the effect's transaction; `seq` is where the effect's events begin."""
         item: Item = {
             "PK": self.key.pk,
             "SK": self.key.sk,
             "body_hash": self.body_hash,
             "session_id": session_id,
             "run_id": run_id,
+            "seq": seq,
             "ttl": now_seconds + KEPT_SECONDS,
         }
         return Put(item, Absent())
@@ -48,6 +49,7 @@ class Done:
 
     session_id: str
     run_id: str | None
+    seq: int | None = None
 
 
 async def find(table: Table, once: Once | None) -> Done | None:
@@ -61,4 +63,4 @@ async def find(table: Table, once: Once | None) -> Done | None:
         return None
     if item["body_hash"] != once.body_hash:
         raise IdempotencyMismatch
-    return Done(item["session_id"], item.get("run_id"))
+    return Done(item["session_id"], item.get("run_id"), item.get("seq"))

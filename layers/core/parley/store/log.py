@@ -5,7 +5,7 @@ is told what is there.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from parley.core.errors import Unavailable
 from parley.core.event import Event
@@ -28,6 +28,7 @@ from parley.store import entry as entries
 from parley.store import snapshot
 from parley.store.entry import MAX_EVENTS, Entry
 from parley.store.keys import AFTER, ENTRY, Ref, entry_sk
+from parley.store.recent import Recent
 
 UNCERTAIN_RETRIES = 8
 """Same bytes, same key, growing pauses of 50 ms and up: about 13 s, then the store counts as unavailable."""
@@ -45,6 +46,7 @@ class Log:
     blobs: Blobs
     clock: Clock
     ids: Ids
+    recent: Recent = field(default_factory=Recent)
 
     async def append(
         self, ref: Ref, after: int, events: Sequence[Event], *, epoch: int | None = None
@@ -88,14 +90,12 @@ class Log:
         raise Unavailable("The store did not confirm a write. Try again; what was stored will be seen.")
 
     async def read(self, ref: Ref, after: int = 0) -> AsyncIterator[Entry]:
-        """Yield every entry that holds events behind `after`; the first may begin before it."""
+        """Yield every entry behind `after`, which is the last `seq` of an entry."""
         cursor: Item | None = None
-        first = entry_sk(max(1, after + 2 - MAX_EVENTS))
         while True:
-            page = await self.table.query(ref.pk, first=first, last=ENTRY + AFTER, cursor=cursor)
+            page = await self.table.query(ref.pk, first=entry_sk(after + 1), last=ENTRY + AFTER, cursor=cursor)
             for item in page.items:
-                if int(item["SK"].removeprefix(ENTRY)) + item["count"] > after + 1:
-                    yield await entries.decode(item, self.blobs)
+                yield await entries.decode(item, self.blobs)
             cursor = page.cursor
             if cursor is None:
                 return
@@ -132,17 +132,22 @@ class Log:
                 return
 
     async def tail(self, ref: Ref, after: int) -> tuple[Event, ...]:
-        """Return every event behind `after`."""
-        return tuple([event async for e in self.read(ref, after) for event in e.events if event.seq > after])
+        """Return every event behind `after`, which may lie inside an entry."""
+        return tuple([event async for event in self.events(ref, after=after)])
 
     async def load(self, ref: Ref, sealed: int) -> tuple[Session, int]:
-        """Fold the session, from its snapshot at `sealed` if there is one; return the bytes read behind it, too."""
-        session = await snapshot.read(self.blobs, ref, sealed) if sealed else None
+        """Fold the session; return the bytes of the entries behind its snapshot at `sealed`, too.
+
+        What this process folded before, or the snapshot, is where it begins: the log only grows.
+        """
+        session, size = self.recent.get(ref, sealed)
+        if session is None and sealed:
+            session = await snapshot.read(self.blobs, ref, sealed)
         session = session or Session(id=ref.id)
-        size = 0
         async for found in self.read(ref, session.seq):
             size += found.size
-            session = fold(session, (event for event in found.events if event.seq > session.seq))
+            session = fold(session, found.events)
+        self.recent.put(ref, sealed, session, size)
         return session, size
 
 

@@ -1,6 +1,5 @@
 """Sessions as rows: create, open, list, delete. The conversation itself is in the log."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from parley.ports import Absent, Clock, ConditionFailed, Item, Match, Op, Put, U
 from parley.store.cursor import Cursors
 from parley.store.head import Head, Lock, milliseconds
 from parley.store.idempotency import Once
-from parley.store.keys import ENTRY, SHOWN, Ref, work_keys
+from parley.store.keys import ENTRY, LOCK, SHOWN, Ref, work_keys
 from parley.store.log import Log, SlotTaken
 
 MAX_OFFSET = 10_000
@@ -59,10 +58,7 @@ class Sessions:
         Raises:
             NotFound: unknown, deleted, expired or somebody else's.
         """
-        item = await self.log.table.get(ref.shown())
-        if item is None or item.get("deleted") or (owner is not None and item["owner"] != owner):
-            raise NotFound("session", ref.id)
-        return Head.of(item)
+        return _head(ref, await self.log.table.get(ref.shown()), owner)
 
     async def open(self, ref: Ref, owner: str | None = None) -> tuple[Head, Lock]:
         """Read row and lock together.
@@ -70,8 +66,10 @@ class Sessions:
         Raises:
             NotFound: as `head`, or the lock says that it is deleted.
         """
-        head, item = await asyncio.gather(self.head(ref, owner), self.log.table.get(ref.lock()))
-        lock = Lock.of(item) if item else Lock(deleted=True)
+        page = await self.log.table.query(ref.pk, first=LOCK, last=SHOWN)  # they are neighbours
+        found = {item["SK"]: item for item in page.items}
+        head = _head(ref, found.get(SHOWN), owner)
+        lock = Lock.of(found[LOCK]) if LOCK in found else Lock(deleted=True)
         if lock.deleted:
             raise NotFound("session", ref.id)
         return head, lock
@@ -177,3 +175,9 @@ class Sessions:
             if cursor is None:
                 return
         yield None, cursor
+
+
+def _head(ref: Ref, item: Item | None, owner: str | None) -> Head:
+    if item is None or item.get("deleted") or (owner is not None and item["owner"] != owner):
+        raise NotFound("session", ref.id)
+    return Head.of(item)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import httpx2
-from anthropic import AsyncAnthropic, AsyncStream, Timeout
+from anthropic import AsyncAnthropic, AsyncStream, DefaultAsyncHttpxClient, Timeout
 
 from parley.adapters.claude.events import EventSplitter, parse
 from parley.adapters.claude.failures import TIMEOUT, translated
@@ -20,6 +20,10 @@ from parley.ports import ModelRequest
 
 DRAIN_SECONDS = 1.0
 """How long the end of a body may take after its last event, before its connection is given up."""
+
+
+LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
+"""The SDK stops at 1,000 connections, and then runs wait for each other; the provider has limits of its own."""
 
 
 class ClaudeModel:
@@ -34,6 +38,7 @@ class ClaudeModel:
             base_url=base_url or None,
             max_retries=0,  # the engine retries, where the log can be seen
             timeout=timeout,
+            http_client=DefaultAsyncHttpxClient(limits=LIMITS),
             open_telemetry=False,  # its spans end when the SDK has read the stream, which it never does here
         )
 
