@@ -114,16 +114,21 @@ class Runner:
         """
         seq = claim.events[0].seq - 1
         drafts: set[str] = set()
-        while True:
-            batch = await _drain(listener)
-            said = [output for output in batch if output is not None]
-            yield said
-            drafts = _open_drafts(drafts, said)
-            seq = max([seq, *(output.seq for output in said if isinstance(output, EventBase))])
-            if said and isinstance(said[-1], StatusIdle):
-                return
-            if len(said) < len(batch):
-                break
+        live = self.live.get(claim.run_id)
+        try:
+            while True:
+                batch = await _drain(listener)
+                said = [output for output in batch if output is not None]
+                yield said
+                drafts = _open_drafts(drafts, said)
+                seq = max([seq, *(output.seq for output in said if isinstance(output, EventBase))])
+                if said and isinstance(said[-1], StatusIdle):
+                    return
+                if len(said) < len(batch):
+                    break
+        finally:
+            if live and listener in live.listeners:
+                live.listeners.remove(listener)
         yield [DraftDiscarded(event_id) for event_id in sorted(drafts)]
         async for events in self.tail(claim.ref, claim.run_id, seq):
             yield events

@@ -17,10 +17,9 @@ from parley.state import Principal, State
 from parley.store import Once, Ref, SlotTaken
 from parley.store.head import milliseconds
 from parley.store.idempotency import find
+from parley.store.log import CONTENTION_RETRIES
 
 router = APIRouter(tags=["tool calls"])
-
-_CONTENTION_RETRIES = 20
 
 
 class Outcome(BaseModel):
@@ -75,7 +74,7 @@ async def _decide(
     state: State, session: Ref, principal: Principal, event_id: str, body: Outcome, once: Once | None
 ) -> tuple[Event, ...]:
     store = state.store
-    for _ in range(_CONTENTION_RETRIES):
+    for _ in range(CONTENTION_RETRIES):
         _, lock = await store.sessions.open(session, principal.owner)
         folded, _ = await store.log.load(session, lock.sealed)
         scribe = Scribe(store.log.ids.new, store.log.clock.now, lock.run, folded.run.task_id if folded.run else None)

@@ -19,6 +19,9 @@ Vocabulary = Literal["simple", "native"]
 Output = e.Event | Delta
 
 
+DELETED = {"code": "session_deleted", "message": "The session was deleted.", "retryable": False}
+
+
 class Speaker(Protocol):
     """Turns outputs of one run into frames, for one connection."""
 
@@ -109,20 +112,28 @@ class Simple:
                 return "tool_result", known | {"output": output, "is_error": event.is_error}
             case e.ToolOutcomeUnknown():
                 return "outcome_unknown", {"id": event.tool_use_id}
-            case e.SessionError():
-                return "error", error_of(event.error.code, event.error.message, event.error.retry_status.type)
-            case e.RunFailed():
-                return "error", {"code": event.code, "message": event.message, "retryable": event.retryable}
             case e.RunFinished():
                 return "complete", self.summary.complete()
             case e.StatusIdle() if event.stop_reason.type == "requires_action":
                 return "complete", self.summary.complete()
             case _:
-                return None
+                return _trouble(event)
 
     def _final(self, event_id: str, text: str) -> dict[str, Any]:
         text = "" if event_id in self.streamed else text
         return {"text": text, "final": True, "message_id": event_id}
+
+
+def _trouble(event: e.Event) -> tuple[str, dict[str, Any]] | None:
+    match event:
+        case e.SessionError():
+            return "error", error_of(event.error.code, event.error.message, event.error.retry_status.type)
+        case e.SessionDeleted():
+            return "error", DELETED
+        case e.RunFailed():
+            return "error", {"code": event.code, "message": event.message, "retryable": event.retryable}
+        case _:
+            return None
 
 
 def error_of(code: str, message: str, retry_status: str) -> dict[str, Any]:
@@ -164,6 +175,8 @@ class Summary:
             case e.RunFailed():
                 self.status, self.stop_reason, self.pending = "error", "retries_exhausted", ()
                 self.error = {"code": event.code, "message": event.message, "retryable": event.retryable}
+            case e.SessionDeleted():
+                self.status, self.error, self.pending = "error", DELETED, ()
             case e.StatusIdle() if event.stop_reason.type == "requires_action":
                 self.status, self.stop_reason = "waiting_approval", "requires_action"
                 self.pending = event.stop_reason.event_ids or ()

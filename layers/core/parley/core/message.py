@@ -46,7 +46,7 @@ def without_trailing_thinking(blocks: tuple[bytes, ...]) -> tuple[bytes, ...]:
 
 
 def without_thinking(message: bytes) -> bytes:
-    """Leave the thinking out of an answer, unless it is all there is.
+    """Leave the thinking out of an answer; there is always more to it.
 
     A provider may refuse thinking under another prompt or other tools than it was thought under.
     """
@@ -54,7 +54,7 @@ def without_thinking(message: bytes) -> bytes:
         return message
     parsed = json.loads(message)
     kept = [block for block in parsed["content"] if block["type"] not in ("thinking", "redacted_thinking")]
-    return dump(parsed | {"content": kept}) if kept else message
+    return dump(parsed | {"content": kept})
 
 
 def result_block(provider_id: str, event: AgentToolResult) -> bytes:

@@ -106,4 +106,4 @@ def _next_calls(run: Run) -> Step:
 
 
 def _may_repeat(call: Call) -> bool:
-    return call.state == "intended" and call.effect != "non_idempotent"
+    return call.state == "intended" and call.effect in ("read", "idempotent")

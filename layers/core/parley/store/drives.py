@@ -20,13 +20,11 @@ from parley.store import rows, snapshot
 from parley.store.head import Head, Lock, milliseconds
 from parley.store.idempotency import Once
 from parley.store.keys import Ref
-from parley.store.log import Log, SlotTaken
+from parley.store.log import CONTENTION_RETRIES, Log, SlotTaken
 from parley.store.sessions import Sessions
 
 CLOCK_MARGIN_MS = 2000
 """How far two machines' clocks may differ before a lease is taken a little early; harmless, but wasteful."""
-
-_CONTENTION_RETRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ class Drives:
             ConditionFailed: `once` was used a moment ago.
             Unavailable: writers kept taking the slot; nothing was stored.
         """
-        for _ in range(_CONTENTION_RETRIES):
+        for _ in range(CONTENTION_RETRIES):
             found = await self._free(ref, agent, owner) if new is None else Free(new, Lock(), Session(id=ref.id))
             run_id, epoch = self.log.ids.new("run"), found.lock.epoch + 1
             scribe = Scribe(self.log.ids.new, self.log.clock.now, run_id, task_id or found.head.task_id)
@@ -128,7 +126,7 @@ class Drives:
 
         `void_lease` is for who knows that no other driver can be alive.
         """
-        for _ in range(_CONTENTION_RETRIES):
+        for _ in range(CONTENTION_RETRIES):
             try:
                 head, lock = await self.sessions.open(ref)
             except NotFound:

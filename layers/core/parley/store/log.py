@@ -33,6 +33,9 @@ from parley.store.recent import Recent
 UNCERTAIN_RETRIES = 8
 """Same bytes, same key, growing pauses of 50 ms and up: about 13 s, then the store counts as unavailable."""
 
+CONTENTION_RETRIES = 20
+"""How often who lost a slot reads again and tries the next, before it says so."""
+
 
 class SlotTaken(Exception):
     """Somebody else wrote the slot first; nothing was stored. Read the tail, fold it and decide again."""

@@ -11,21 +11,19 @@ from parley.store.cursor import Cursors
 from parley.store.head import Head, Lock, milliseconds
 from parley.store.idempotency import Once
 from parley.store.keys import ENTRY, LOCK, SHOWN, Ref, work_keys
-from parley.store.log import Log, SlotTaken
+from parley.store.log import CONTENTION_RETRIES, Log, SlotTaken
 
 MAX_OFFSET = 10_000
 _PAGE_BUDGET = 20
 """Queries that one page may cost when a filter leaves out most of what it reads."""
-_CONTENTION_RETRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class HeadPage:
-    """One page of a list; `total` counts at most `MAX_OFFSET`."""
+    """One page of a list."""
 
     heads: list[Head]
     next_page: str | None
-    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ class Sessions:
             NotFound: as `head`.
             Unavailable: writers kept taking the slot; nothing was deleted.
         """
-        for _ in range(_CONTENTION_RETRIES):
+        for _ in range(CONTENTION_RETRIES):
             _, lock = await self.open(ref, owner)
             scribe = Scribe(self.log.ids.new, self.clock.now, lock.run)
             barrier = await self.log.entry(ref, await self._last_seq(ref, lock), [scribe.write(SessionDeleted)])
