@@ -17,7 +17,7 @@ from parley.core.delta import DraftDiscarded, DraftGrew, DraftStarted
 from parley.core.errors import ModelError, ModelFailure
 from parley.core.fold import fold
 from parley.core.limits import Limits
-from parley.core.outcome import decide
+from parley.core.outcome import Word, decide
 from parley.core.session import Call, Session
 from parley.core.tool import Effect, Tool, tool
 from parley.core.value import ErrorDetail, RetryStatus, StopReason, TextBlock, Usage
@@ -295,11 +295,15 @@ class Stage:
         assert claim is not None
         return claim
 
-    async def decide(self, call_id: str, outcome: e.OutcomeWord, result: str | None = None) -> None:
+    async def decide(
+        self, call_id: str, outcome: e.OutcomeWord, result: str | None = None, *, attempt: int = 1
+    ) -> None:
         """Add a person's word."""
         _, lock = await self.store.sessions.open(self.ref)
         session = await self.session()
-        words = decide(Scribe(self.ids.new, self.clock.now, lock.run), session, call_id, outcome, result, "ann")
+        words = decide(
+            Scribe(self.ids.new, self.clock.now, lock.run), session, call_id, Word(outcome, attempt, result), "ann"
+        )
         await self.store.drives.wake(self.ref, lock, session, words)
 
     async def log(self, ref: Ref | None = None) -> list[e.Event]:

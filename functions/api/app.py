@@ -7,4 +7,4 @@ from parley import lambda_app, wiring
 from parley.api.routers import ROUTERS
 from parley.settings import load
 
-handler = lambda_app.handler(wiring.running(load(), wait=True), *ROUTERS)
+handler = lambda_app.handler(wiring.running(load()), *ROUTERS)

@@ -4,4 +4,4 @@ from parley import lambda_app, wiring
 from parley.api import execute
 from parley.settings import load
 
-handler = lambda_app.handler(wiring.running(load(), wait=True), execute.router)
+handler = lambda_app.handler(wiring.running(load()), execute.router)

@@ -1,6 +1,7 @@
 """What the README and the command line say works when it is done to the letter."""
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -106,3 +107,50 @@ def test_a_smoke_test_without_a_key_says_what_to_set() -> None:
 def test_the_command_line_prints_the_description_of_the_api() -> None:
     assert '"openapi"' in command("openapi").stdout
     assert "smoke-live" in command("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("x = (", "mine.py, line 1"),
+        ("from parley import tool\n@tool\ndef f(x): ...", "parameter 'x' needs a type hint"),
+        ("from parley import tool\n@tool(effect='non-idempotent')\ndef f(): ...", "mine.py, line 2"),
+        ("import nosuchlibrary", "nosuchlibrary"),
+        ("agent = 3", "not an Agent"),
+    ],
+)
+def test_a_mistake_in_the_agents_file_is_told_without_our_own_frames(tmp_path: Path, lines: str, told: str) -> None:
+    (tmp_path / "mine.py").write_text(lines)
+
+    with pytest.raises(RuntimeError) as refused:
+        parley(tmp_path / "data", PARLEY_AGENT="mine:agent", PYTHONPATH=str(tmp_path))
+
+    assert told in str(refused.value)
+    assert "Traceback" not in str(refused.value)
+
+
+def test_what_cannot_be_is_told_in_one_line(tmp_path: Path, server: Process) -> None:
+    port = server.url.rsplit(":", 1)[1]
+    wrong = {
+        "Choose another with PARLEY_PORT": {"PARLEY_PORT": port},
+        "set AWS_REGION": {"PARLEY_MODEL_PROVIDER": "bedrock", "AWS_CONFIG_FILE": "/dev/null"},
+        "set ANTHROPIC_API_KEY": {"PARLEY_MODEL_PROVIDER": "anthropic"},
+        "no module 'nothere'": {"PARLEY_AGENT": "nothere:agent"},
+    }
+
+    for told, environment in wrong.items():
+        with pytest.raises(RuntimeError) as refused:
+            parley(tmp_path, **environment)
+        assert told in str(refused.value)
+        assert "Traceback" not in str(refused.value)
+
+
+def test_an_interrupt_stops_the_server_in_peace(tmp_path: Path) -> None:
+    server = parley(tmp_path)
+
+    server.popen.send_signal(signal.SIGINT)
+    code = server.popen.wait(20)
+    server.reader.join()
+
+    assert code == 0
+    assert "Traceback" not in "".join(server.output)

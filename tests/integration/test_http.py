@@ -90,7 +90,7 @@ def client(app: FastAPI) -> httpx.AsyncClient:
 
 @pytest.fixture
 async def server(stage: Stage) -> AsyncIterator[Server]:
-    queue = InlineQueue(lambda tenant, session_id: stage.runner.resume(Ref(tenant, session_id)))
+    queue = InlineQueue(lambda tenant, session_id: stage.runner.nudge(Ref(tenant, session_id)))
     state = State(stage.store, {"bank": stage.agent}, Principal("acme", "ann"), stage.runner, queue)
     app = dev.app(load({}), state)
     async with client(app) as http:
@@ -1017,7 +1017,9 @@ async def decided_twice(server: Server) -> tuple[str, list[httpx.Response]]:
     first = await server.http.post(path, json={"outcome": "retry"}, headers={"idempotency-key": "first"})
     await idle(server, session_id)
     server.stage.plays(answer(said("Done.")))
-    second = await server.http.post(path, json={"outcome": "happened"}, headers={"idempotency-key": "second"})
+    second = await server.http.post(
+        path, json={"outcome": "happened", "attempt": 2}, headers={"idempotency-key": "second"}
+    )
     await idle(server, session_id)
     return path, [first, second]
 
@@ -1036,7 +1038,9 @@ async def test_each_of_two_words_is_replayed_as_it_was(server: Server) -> None:
     before = server.stage.rows()
 
     first = await server.http.post(path, json={"outcome": "retry"}, headers={"idempotency-key": "first"})
-    second = await server.http.post(path, json={"outcome": "happened"}, headers={"idempotency-key": "second"})
+    second = await server.http.post(
+        path, json={"outcome": "happened", "attempt": 2}, headers={"idempotency-key": "second"}
+    )
 
     assert [first.json(), second.json()] == [word.json() for word in words]
     assert server.stage.rows() == before
@@ -1045,8 +1049,8 @@ async def test_each_of_two_words_is_replayed_as_it_was(server: Server) -> None:
 async def test_of_two_words_the_last_is_the_one_that_stands(server: Server) -> None:
     path, (_, second) = await decided_twice(server)
 
-    same = await server.http.post(path, json={"outcome": "happened"})
-    other = await server.http.post(path, json={"outcome": "retry"})
+    same = await server.http.post(path, json={"outcome": "happened", "attempt": 2})
+    other = await server.http.post(path, json={"outcome": "retry", "attempt": 2})
 
     assert same.status_code == 200
     assert same.json() == second.json()

@@ -7,7 +7,7 @@ import pytest
 from parley.core import event as e
 from parley.core.compose import Scribe
 from parley.core.errors import Conflict, Fenced, NotFound, SessionBusy
-from parley.core.outcome import decide
+from parley.core.outcome import Word, decide
 from parley.core.tool import ToolOutcome
 from parley.ports import ConditionFailed
 from parley.store import Claim, Lock, Ref, SlotTaken
@@ -316,7 +316,7 @@ async def test_of_two_words_at_once_one_counts(stage: Stage) -> None:
 
     def word(outcome: e.OutcomeWord) -> Any:
         scribe = Scribe(stage.ids.new, stage.clock.now, held.run)
-        words = decide(scribe, session, call_id, outcome, None, "ann")
+        words = decide(scribe, session, call_id, Word(outcome), "ann")
         return stage.store.drives.wake(REF, held, session, words)
 
     results = await asyncio.gather(word("happened"), word("did_not_happen"), return_exceptions=True)
@@ -344,7 +344,7 @@ async def test_a_word_given_while_the_driver_goes_to_sleep_still_wakes_the_run(s
     await stage.drive(claim)
     session = await stage.session()
     [use] = only(e.AgentToolUse, await stage.log())
-    words = decide(Scribe(stage.ids.new, stage.clock.now, awake.run), session, use.id, "happened", None, "ann")
+    words = decide(Scribe(stage.ids.new, stage.clock.now, awake.run), session, use.id, Word("happened"), "ann")
 
     try:
         await stage.store.drives.wake(REF, awake, session, words)
@@ -352,6 +352,23 @@ async def test_a_word_given_while_the_driver_goes_to_sleep_still_wakes_the_run(s
         await stage.decide(use.id, "happened")
 
     stage.clock.advance(60)
+    assert await stage.store.drives.take_over(REF) is not None
+
+
+async def test_a_renewal_that_comes_after_the_run_was_parked_neither_wakes_it_nor_keeps_a_word_out(
+    stage: Stage,
+) -> None:
+    stage.plays(answer(asked("pay")), pay=ToolOutcome("unknown", "?"))
+    claim = await stage.begin()
+    await stage.drive(claim)
+    [use] = only(e.AgentToolUse, await stage.log())
+    await stage.store.drives.renew(claim)
+    stage.clock.advance(60)
+    before = await stage.store.drives.take_over(REF)
+
+    await stage.decide(use.id, "happened")
+
+    assert before is None
     assert await stage.store.drives.take_over(REF) is not None
 
 

@@ -541,6 +541,7 @@ async def test_facts_are_kept_when_the_slot_was_taken(stage: Stage) -> None:
 
     outputs = await stage.drive()
 
+    assert only(e.ToolOutcomeDecided, outputs), "a listener hears what others append, too"
     assert len(stage.model.requests) == 1
     assert [message.content[0].text for message in only(e.AgentMessage, outputs)] == ["Precious"]
     log = await stage.log()
@@ -854,7 +855,7 @@ async def test_a_run_that_is_given_up_says_so_and_keeps_the_callers_task(stage: 
     await stage.begin(task_id="ticket-7")
     claim = await stage.take_over()
 
-    await stage.engine.give_up(claim, "agent_not_found", "Gone.")
+    await stage.engine.give_up(claim, "bank")
 
     [failed] = only(e.RunFailed, await stage.log())
     assert (failed.code, failed.run_id, failed.task_id) == ("agent_not_found", claim.run_id, "ticket-7")
@@ -865,7 +866,7 @@ async def test_a_run_is_given_up_even_when_somebody_else_writes_at_the_same_time
     claim = await stage.take_over()
     stage.table.before_next(lambda: word_of_another(stage))
 
-    await stage.engine.give_up(claim, "agent_not_found", "Gone.")
+    await stage.engine.give_up(claim, "bank")
 
     assert types(await stage.log())[-2:] == ["run.failed", "session.status_idle"]
 

@@ -99,10 +99,6 @@ def test_an_event_cannot_be_changed() -> None:
         build.message().seq = 3  # type: ignore[misc]
 
 
-def test_runs_close_with_finished_or_failed_only() -> None:
-    assert {kind for kind in UNION if kind.terminal} == {e.RunFinished, e.RunFailed}
-
-
 def test_moments_are_written_as_utc_with_milliseconds() -> None:
     moment = datetime(2026, 11, 20, 13, 0, 0, 7000, timezone(timedelta(hours=1)))
 

@@ -6,7 +6,7 @@ import pytest
 from parley.core import event as e
 from parley.core.errors import Conflict, NotFound
 from parley.core.fold import fold
-from parley.core.outcome import DID_NOT_HAPPEN, decide
+from parley.core.outcome import DID_NOT_HAPPEN, Word, decide
 from parley.core.session import Session
 
 from tests.build import answered, event, opened, result, scribe, tool_use, types
@@ -15,7 +15,7 @@ UNKNOWN = [*opened(), *answered(tool_use()), event(e.ToolIntended), event(e.Tool
 
 
 def said(session: Session, outcome: e.OutcomeWord, result: str | None = None, call_id: str = "call") -> list[e.Event]:
-    return decide(scribe(), session, call_id, outcome, result, "ann")
+    return decide(scribe(), session, call_id, Word(outcome, result=result), "ann")
 
 
 def folded(*events: e.Event) -> Session:
@@ -84,3 +84,13 @@ def test_a_blank_result_is_as_good_as_none() -> None:
 
     assert isinstance(answer, e.AgentToolResult)
     assert answer.content[0].text == "It happened."
+
+
+def test_a_word_about_one_attempt_does_not_count_for_the_next() -> None:
+    again: list[e.Event] = [event(e.ToolOutcomeDecided, outcome="retry"), event(e.ToolIntended, attempt=2)]
+    session = folded(*UNKNOWN, *again, event(e.ToolOutcomeUnknown, attempt=2))
+
+    with pytest.raises(Conflict, match="attempt: 2") as refused:
+        said(session, "retry")
+
+    assert refused.value.code == "other_attempt"

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -223,6 +224,21 @@ async def test_a_failure_is_logged_with_its_place_and_without_its_words(
     assert (said["tool"], said["error"], said["session_id"]) == ("sign_in", "PermissionError", "sesn_1")
     assert said["at"].startswith("test_python_tools.py:")
     assert "hunter2" not in str(said)
+
+
+@pytest.mark.parametrize("inside", ["thread", "loop"])
+async def test_a_tool_that_ends_its_process_fails_instead(toolbox: PythonTools, inside: str) -> None:
+    @tool
+    def leave() -> None:
+        sys.exit(3)
+
+    @tool(name="leave")
+    async def leave_the_loop() -> None:
+        sys.exit(3)
+
+    said = await call(toolbox, leave if inside == "thread" else leave_the_loop)
+
+    assert said.status == "error"
 
 
 async def test_an_interrupt_of_the_process_is_not_an_outcome(toolbox: PythonTools) -> None:

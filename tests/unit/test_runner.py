@@ -421,7 +421,9 @@ async def test_a_log_that_cannot_be_read_does_not_keep_others_from_recovery(stag
     await stage.sqlite.write(Put(entry | {"body": b'\0{"type":"from.the.future"}'}))
     stage.clock.advance(60)
     other = stage.another().plays(answer(said()))
-    recovery = asyncio.create_task(other.runner.recover_for_ever(10, void_leases=False))
+    recovery = asyncio.create_task(other.runner.recover_for_ever(10))
+    await settled()
+    stage.clock.advance(11)
 
     try:
         assert only(e.RunFinished, await ended(stage, whole))
@@ -435,7 +437,9 @@ async def test_recovery_goes_on_after_the_store_was_away(stage: Stage) -> None:
     other = stage.another().plays(answer(said()))
     other.table.fail_next("lost", times=8)
     stage.clock.advance(60)
-    recovery = asyncio.create_task(other.runner.recover_for_ever(10, void_leases=False))
+    recovery = asyncio.create_task(other.runner.recover_for_ever(10))
+    await settled()
+    stage.clock.advance(11)
     await settled()
     assert types(await stage.log()).count("run.claimed") == 1
 
@@ -447,10 +451,9 @@ async def test_recovery_goes_on_after_the_store_was_away(stage: Stage) -> None:
         await recovery
 
 
-async def test_only_the_first_recovery_voids_leases(stage: Stage) -> None:
+async def test_recovery_leaves_held_leases_alone(stage: Stage) -> None:
     other = stage.another()
-    recovery = asyncio.create_task(other.runner.recover_for_ever(10, void_leases=True))
-    await settled()
+    recovery = asyncio.create_task(other.runner.recover_for_ever(10))
 
     await stage.begin()
     stage.clock.advance(11)

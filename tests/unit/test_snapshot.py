@@ -130,3 +130,11 @@ async def test_a_run_that_waits_for_a_person_survives_sealing(stage: Stage) -> N
 
     assert only(e.RunFinished, outputs)
     assert stage.model.messages[-1]["content"][0]["content"][0]["text"] == "Receipt 7"
+
+
+async def test_a_run_ends_even_when_its_snapshot_cannot_be_kept(stage: Stage) -> None:
+    stage.blobs.broken = True
+
+    await talk(stage, 5)
+
+    assert await sealed(stage) == 0

@@ -202,6 +202,14 @@ def test_after_a_persons_word_a_summary_waits_no_more() -> None:
     assert "pending_tool_call_ids" not in told
 
 
+def test_a_message_whose_draft_was_discarded_comes_whole() -> None:
+    message = event(e.AgentMessage, id="sevt_1", content=(TextBlock(text="Hello"),))
+
+    told = frames([DraftGrew("sevt_1", "agent.message", "Hel"), DraftDiscarded("sevt_1"), message])
+
+    assert told[-1][2]["text"] == "Hello"
+
+
 # Native words.
 
 

@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load()
         if settings.provider == "scripted":
             raise SettingsError("smoke-live talks to a real model: set ANTHROPIC_API_KEY, or choose bedrock.")
+        wiring.check(settings)
         return asyncio.run(smoke_live(settings, asked.input))
     except (SettingsError, ParleyError) as error:
         print(f"parley: {error}", file=sys.stderr)

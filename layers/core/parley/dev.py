@@ -27,6 +27,10 @@ class AlreadyRunning(Exception):
     """Another server has the data folder."""
 
 
+class CannotListen(Exception):
+    """The port is not to be had."""
+
+
 def app(settings: Settings, state: State) -> FastAPI:
     """Mount every router, and go on with what an earlier process left."""
     embedded = settings.store == "sqlite"
@@ -35,9 +39,8 @@ def app(settings: Settings, state: State) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         runner = state.runner
         assert runner is not None, "the dev server runs agents"  # noqa: S101 - narrows a type
-        recovery = asyncio.create_task(
-            runner.recover_for_ever(settings.recover_seconds, void_leases=embedded), name="recovery"
-        )
+        await runner.recover(void_leases=embedded)
+        recovery = asyncio.create_task(runner.recover_for_ever(settings.recover_seconds), name="recovery")
         yield
         recovery.cancel()
         with suppress(asyncio.CancelledError):
@@ -70,12 +73,22 @@ def lock(folder: Path) -> IO[str]:
 
 
 def listen(port: int) -> socket.socket:
-    """Bind to a port of this machine only; 0 takes a free one."""
+    """Bind to a port of this machine only; 0 takes a free one.
+
+    Raises:
+        CannotListen: it is taken, or not allowed.
+    """
     bound = socket.socket(
         socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
     )  # named: asyncio then sets TCP_NODELAY
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind(("127.0.0.1", port))
+    try:
+        bound.bind(("127.0.0.1", port))
+    except OSError as error:
+        bound.close()
+        raise CannotListen(
+            f"cannot listen on port {port}: {error.strerror}. Choose another with PARLEY_PORT."
+        ) from error
     bound.listen(2048)
     bound.setblocking(False)
     return bound
@@ -94,7 +107,8 @@ def banner(settings: Settings, state: State, port: int) -> str:
     execute_url = f"{url}/v1/agents/{first.id}/execute"
     return f"""
 Parley is ready on {url}
-  agent   {first.id} ({first.name or first.id}), {len(first.tools)} tools, with {providers[settings.provider]}
+  agent   {first.id} ({first.name or first.id}) with {providers[settings.provider]}
+  tools   {", ".join(tool.name for tool in first.tools) or "none"}
   data    {where}
   docs    {url}/docs
 
@@ -130,14 +144,12 @@ def main() -> int:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         settings = load()
-        held = lock(settings.data)
-        with held:
+        with lock(settings.data):
             uvloop.run(serve(settings))
-    except (SettingsError, AlreadyRunning, Unavailable) as error:
+    except KeyboardInterrupt:  # uvicorn has shut down and passes it on
+        print("parley: stopped; what was under way goes on at the next start.", file=sys.stderr)
+    except (SettingsError, AlreadyRunning, Unavailable, CannotListen, OSError) as error:
         print(f"parley: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"parley: cannot listen: {error}. Choose another port with PARLEY_PORT.", file=sys.stderr)
         return 2
     return 0
 

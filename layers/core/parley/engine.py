@@ -82,8 +82,7 @@ class Engine:
             Fenced: another driver has the run, or the session is gone.
             Unavailable: the store does not answer; the run is taken over when its lease lapses.
         """
-        task_id = claim.session.run.task_id if claim.session.run else None
-        scribe = Scribe(self.ids.new, self.clock.now, claim.run_id, task_id)
+        scribe = self._scribe(claim)
         drive = Drive(claim, agent, scribe, claim.session, claim.unsealed_bytes)
         for event in claim.events:
             yield event
@@ -91,12 +90,12 @@ class Engine:
             decided = fold(drive.session, drive.facts)
             step = next_step(decided, agent)
             announced = announcement(scribe, step, decided.run or drive.run, decided.id, agent)
-            stored = await self._store(drive, step, [*drive.facts, *announced])
-            if stored is None:
+            said, stands = await self._store(drive, step, [*drive.facts, *announced])
+            for event in said:
+                yield event
+            if not stands:
                 continue
             drive.facts = []
-            for event in stored:
-                yield event
             if isinstance(step, Finish | Fail | AskPerson | Wait):
                 return
             async with aclosing(self._act(drive, step)) as outputs:
@@ -109,23 +108,23 @@ class Engine:
                         for event in await self._keep(drive, output.events):
                             yield event
 
-    async def give_up(self, claim: Claim, code: str, message: str) -> None:
-        """Close a claimed run that nothing here can drive."""
-        session = claim.session
-        while session.run and session.run.open:
-            scribe = Scribe(self.ids.new, self.clock.now, claim.run_id, session.run.task_id)
-            closing = closing_events(scribe, Fail(code, message), session.run)
-            try:
-                await self.store.drives.settle(claim, session, closing, claim.unsealed_bytes)
-            except SlotTaken:
-                session = await self._catch_up(claim, session)
-            else:
-                return
+    def _scribe(self, claim: Claim) -> Scribe:
+        run = claim.session.run
+        return Scribe(self.ids.new, self.clock.now, claim.run_id, run.task_id if run else None)
 
-    async def _store(self, drive: Drive, step: Step, events: Sequence[Event]) -> tuple[Event, ...] | None:
-        """Append, or settle the run with its last events; `None`: the log had grown, decide again."""
+    async def give_up(self, claim: Claim, agent_id: str) -> None:
+        """Close a claimed run whose agent is not deployed any more."""
+        gone = Fail("agent_not_found", f"Agent '{agent_id}' is not deployed any more.")
+        stand_in = Agent(id=agent_id or "gone", prompt="-")
+        drive = Drive(claim, stand_in, self._scribe(claim), claim.session, claim.unsealed_bytes)
+        stands = False
+        while not stands and drive.run.open:
+            _, stands = await self._store(drive, gone, closing_events(drive.scribe, gone, drive.run))
+
+    async def _store(self, drive: Drive, step: Step, events: Sequence[Event]) -> tuple[Sequence[Event], bool]:
+        """Append, or settle the run with its last events; when others wrote first, return theirs: decide again."""
         if not events:
-            return ()
+            return (), True
         settles = isinstance(step, Finish | Fail | AskPerson)
         drives = self.store.drives
         try:
@@ -134,32 +133,33 @@ class Engine:
             else:
                 stored = await drives.append(drive.claim, drive.session, events)
         except SlotTaken:
-            drive.session = await self._catch_up(drive.claim, drive.session)
-            return None
+            return await self._catch_up(drive), False
         drive.session = fold(drive.session, stored)
-        return stored
+        return stored, True
 
-    async def _keep(self, drive: Drive, facts: Sequence[Event]) -> tuple[Event, ...]:
-        """Append facts while their step is still at work, at whatever slot is free."""
+    async def _keep(self, drive: Drive, facts: Sequence[Event]) -> Sequence[Event]:
+        """Append facts while their step is still at work, at whatever slot is free; return all that is new."""
+        said: list[Event] = []
         while True:
             try:
                 stored = await self.store.drives.append(drive.claim, drive.session, facts)
             except SlotTaken:
-                drive.session = await self._catch_up(drive.claim, drive.session)
+                said += await self._catch_up(drive)
                 continue
             drive.session = fold(drive.session, stored)
-            return stored
+            return [*said, *stored]
 
-    async def _catch_up(self, claim: Claim, session: Session) -> Session:
-        """Fold what others have appended.
+    async def _catch_up(self, drive: Drive) -> Sequence[Event]:
+        """Fold and return what others have appended.
 
         Raises:
             Fenced: it ends this driver.
         """
-        session = fold(session, await self.store.log.tail(claim.ref, session.seq))
-        if session.epoch > claim.epoch or session.phase == "deleted":
+        tail = await self.store.log.tail(drive.claim.ref, drive.session.seq)
+        drive.session = fold(drive.session, tail)
+        if drive.session.epoch > drive.claim.epoch or drive.session.phase == "deleted":
             raise Fenced("Another driver has taken the run over, or the session was deleted.")
-        return session
+        return tail
 
     async def _act(self, drive: Drive, step: Step) -> AsyncGenerator[Delta | Facts, None]:
         match step:
@@ -170,7 +170,7 @@ class Engine:
             case CallTools():
                 async for facts in self._call_tools(drive, step.calls):
                     yield facts
-            case _:
+            case AskPerson() | Wait() | Finish() | Fail():
                 return
 
     async def _call_model(self, drive: Drive) -> AsyncGenerator[Delta | Facts, None]:

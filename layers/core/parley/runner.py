@@ -81,31 +81,42 @@ class Runner:
         log.info("run_taken_over", extra={"session_id": ref.id, "run_id": claim.run_id, "seq": claim.session.seq})
         agent = self.agents.get(run.agent_id) if run else None
         if agent is None:
-            await self.engine.give_up(claim, "agent_not_found", "The agent of this run is not deployed any more.")
+            await self.engine.give_up(claim, run.agent_id if run else "")
             return None
         self.start(claim, agent)
         return self.live[claim.run_id].task
 
+    def drives(self, ref: Ref) -> bool:
+        """Say whether the session's run is at work here, even if its lease has lapsed while this machine slept."""
+        return any(live.claim.ref == ref for live in self.live.values())
+
+    async def nudge(self, ref: Ref, *, void_lease: bool = False) -> None:
+        """Resume if need be, as a hint asks for: what goes wrong is logged, and the next hint tries again."""
+        try:
+            await self.resume(ref, void_lease=void_lease)
+        except ParleyError as error:
+            log.warning("run_not_resumed", extra={"session_id": ref.id, "code": error.code})
+
     async def recover(self, *, void_leases: bool = False) -> int:
-        """Take over every open run whose driver is gone; return how many were looked at."""
+        """Take over every open run whose driver is gone; return how many were looked at.
+
+        `void_leases` is for the start of a process, when no other driver can be alive.
+        """
         looked = 0
         async for ref in open_runs(self.store.table):
             looked += 1
-            try:
-                await self.resume(ref, void_lease=void_leases)
-            except ParleyError as error:
-                log.warning("run_not_resumed", extra={"session_id": ref.id, "code": error.code})
+            if not self.drives(ref):
+                await self.nudge(ref, void_lease=void_leases)
         return looked
 
-    async def recover_for_ever(self, every_seconds: float, *, void_leases: bool) -> None:
-        """Recover now and again and again; `void_leases` only the first time, when no other driver can be alive."""
+    async def recover_for_ever(self, every_seconds: float) -> None:
+        """Recover again and again."""
         while True:
+            await self.engine.clock.sleep(every_seconds)
             try:
-                await self.recover(void_leases=void_leases)
-                void_leases = False
+                await self.recover()
             except Unavailable:
                 log.warning("recovery_postponed")
-            await self.engine.clock.sleep(every_seconds)
 
     async def follow(self, claim: Claim, listener: Listener) -> AsyncIterator[Sequence[Output]]:
         """Yield what the run says, in batches of what is waiting, until it is idle; an empty batch is a sign of life.
@@ -142,6 +153,8 @@ class Runner:
             if events or (clock.now() - spoke).total_seconds() >= HEARTBEAT_SECONDS:
                 spoke = clock.now()
                 yield events
+                if not events and not self.drives(ref):
+                    await self.nudge(ref)  # its driver may be gone, and nobody else looking
             after = tail[-1].seq if tail else after
             if events and isinstance(events[-1], StatusIdle):
                 return

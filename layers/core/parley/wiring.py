@@ -1,6 +1,7 @@
 """Ports to adapters, from the settings. Heavy imports stay inside the functions that need them."""
 
 import importlib
+import traceback
 from functools import partial
 
 from parley.core.agent import Agent
@@ -24,14 +25,26 @@ def agents(settings: Settings) -> dict[str, Agent]:
         module, _, attribute = name.strip().partition(":")
         try:
             agent = getattr(importlib.import_module(module), attribute or "agent")
-        except (ModuleNotFoundError, AttributeError) as error:
-            raise SettingsError(f"PARLEY_AGENT: '{name.strip()}' cannot be imported: {error}") from error
+        except Exception as error:
+            raise SettingsError(f"PARLEY_AGENT: '{name.strip()}' cannot be loaded: {_told(error, module)}") from error
         if not isinstance(agent, Agent):
             raise SettingsError(f"PARLEY_AGENT: '{name.strip()}' is a {type(agent).__name__}, not an Agent.")
         if agent.id in found:
             raise SettingsError(f"PARLEY_AGENT: two agents have the id '{agent.id}'.")
         found[agent.id] = agent
     return found
+
+
+def _told(error: Exception, module: str) -> str:
+    """Say what is wrong with the user's file, and where, without our own frames."""
+    if isinstance(error, ModuleNotFoundError) and error.name == module:
+        return f"there is no module '{module}' in layers/agent or on PYTHONPATH."
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {error.msg}"
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if "/parley/" not in frame.filename and not frame.filename.startswith("<")]
+    where = [f"{frame.filename}, line {frame.lineno}: " for frame in theirs if "site-packages" not in frame.filename]
+    return f"{where[-1] if where else ''}{type(error).__name__}: {error}"
 
 
 def store(settings: Settings) -> Store:
@@ -54,8 +67,8 @@ def reading(settings: Settings) -> State:
     return State(store(settings), agents(settings), PRINCIPAL)
 
 
-def running(settings: Settings, *, wait: bool = False) -> State:
-    """Build everything; `wait` makes a request drive what it resumes to its end, as a Lambda must."""
+def running(settings: Settings) -> State:
+    """Build everything."""
     from parley.adapters.inline import InlineQueue
     from parley.adapters.python_tools import PythonTools
     from parley.engine import Engine
@@ -66,7 +79,7 @@ def running(settings: Settings, *, wait: bool = False) -> State:
     clock, ids = its_store.log.clock, its_store.log.ids
     engine = Engine(its_store, model(settings), PythonTools(), clock, ids)
     runner = Runner(engine, found)
-    queue = InlineQueue(lambda tenant, session_id: runner.resume(Ref(tenant, session_id)), wait=wait)
+    queue = InlineQueue(lambda tenant, session_id: runner.nudge(Ref(tenant, session_id)))
     return State(its_store, found, PRINCIPAL, runner, queue)
 
 
@@ -113,20 +126,23 @@ def _blobs(settings: Settings) -> Blobs:
 
 
 def check(settings: Settings) -> None:
-    """Look for what AWS clients would miss at their first call.
+    """Look for what clients would miss at their first call.
 
     Raises:
-        SettingsError: no region or no credentials are found; the message says what to set.
+        SettingsError: no key, no region or no credentials are found; the message says what to set.
     """
-    if settings.store == "dynamodb":
+    if settings.provider == "anthropic" and not settings.anthropic_api_key:
+        raise SettingsError("PARLEY_MODEL_PROVIDER=anthropic: set ANTHROPIC_API_KEY.")
+    uses = {"STORE=dynamodb": settings.store == "dynamodb", "MODEL_PROVIDER=bedrock": settings.provider == "bedrock"}
+    for name in (name for name, used in uses.items() if used):
         import boto3
 
         session = boto3.Session(region_name=settings.aws_region or None)
         if session.region_name is None:
-            raise SettingsError("PARLEY_STORE=dynamodb: set AWS_REGION.")
+            raise SettingsError(f"PARLEY_{name}: set AWS_REGION.")
         if session.get_credentials() is None:
             raise SettingsError(
-                "PARLEY_STORE=dynamodb: no AWS credentials are found. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+                f"PARLEY_{name}: no AWS credentials are found. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY (an emulator takes any)."
             )
 

@@ -1,21 +1,17 @@
 """A queue without a queue: the process that gives the hint follows it."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-Resume = Callable[[str, str], Awaitable["asyncio.Task[None] | None"]]
+Nudge = Callable[[str, str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class InlineQueue:
-    """Drives the session here; with `wait` until its run is idle: a Lambda is frozen once it has answered."""
+    """Drives the session here, in a task of its own."""
 
-    resume: Resume
-    wait: bool = False
+    nudge: Nudge
 
     async def send(self, tenant: str, session_id: str) -> None:
-        """Drive the session's open run, if it needs a driver."""
-        task = await self.resume(tenant, session_id)
-        if task and self.wait:
-            await asyncio.wait([task])
+        """Drive the session's open run, if it needs a driver; what goes wrong is for the next hint."""
+        await self.nudge(tenant, session_id)

@@ -88,7 +88,7 @@ class _Call:
     async def in_loop(self) -> ToolOutcome:
         try:
             value = await self.tool.function(**self.values)
-        except Exception as error:  # noqa: BLE001 - the user's tool
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's tool; sys.exit() must not end us
             return self.failed(error)
         return _finished(value)
 
@@ -97,11 +97,11 @@ class _Call:
             value = self.tool.function(**self.values)
         except asyncio.CancelledError:
             return self.interrupted("was cancelled")
-        except Exception as error:  # noqa: BLE001 - the user's tool
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's tool; sys.exit() must not end us
             return self.failed(error)
         return _finished(value)
 
-    def failed(self, error: Exception) -> ToolOutcome:
+    def failed(self, error: BaseException) -> ToolOutcome:
         """The tool says so itself; the log gets the place, the model the message."""
         place = traceback.extract_tb(error.__traceback__)[-1]
         self.log("tool_failed", error=type(error).__name__, at=f"{Path(place.filename).name}:{place.lineno}")

@@ -9,7 +9,7 @@ import fastapi_offline
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 
 _ASSETS = "/docs/assets"
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
@@ -34,8 +34,13 @@ def install(app: FastAPI) -> None:
         redoc_favicon_url=icon,
         with_google_fonts=False,
     )
+    app.add_api_route("/", _to_docs, include_in_schema=False)
     _serve(app, "/docs", swagger)
     _serve(app, "/redoc", redoc)
+
+
+async def _to_docs() -> RedirectResponse:
+    return RedirectResponse("/docs")
 
 
 def _serve(app: FastAPI, path: str, page: HTMLResponse) -> None:

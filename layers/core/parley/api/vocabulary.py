@@ -82,6 +82,7 @@ class Simple:
                 self.streamed.add(output.event_id)
                 return self._piece(output)
             case DraftDiscarded():
+                self.streamed.discard(output.event_id)
                 return self._frame("draft_discarded", {"message_id": output.event_id})
             case _:
                 self.summary.take(output)

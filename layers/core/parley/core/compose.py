@@ -70,10 +70,17 @@ def announcement(scribe: Scribe, step: Step, run: Run, session_id: str, agent: A
             return [_intent(scribe, call, session_id, agent) for call in step.calls if _effect(call, agent) != "read"]
         case AskPerson():
             waiting = v.StopReason(type="requires_action", event_ids=tuple(call.id for call in step.calls))
-            unknown = [scribe.write(e.ToolOutcomeUnknown, tool_use_id=call.id) for call in step.interrupted]
+            unknown = [
+                scribe.write(e.ToolOutcomeUnknown, tool_use_id=call.id, attempt=call.attempt)
+                for call in step.interrupted
+            ]
             return [*unknown, scribe.write(e.StatusIdle, stop_reason=waiting)]
         case Finish() | Fail():
             return closing_events(scribe, step, run)
+
+
+def _unknown(scribe: Scribe, call: Call) -> e.ToolOutcomeUnknown:
+    return scribe.write(e.ToolOutcomeUnknown, tool_use_id=call.id, attempt=call.attempt)
 
 
 def _intent(scribe: Scribe, call: Call, session_id: str, agent: Agent) -> e.ToolIntended:
@@ -179,7 +186,7 @@ def failure_events(scribe: Scribe, error: ModelError, began: datetime, run: Run,
 def result_event(scribe: Scribe, call: Call, outcome: ToolOutcome, duration_ms: int) -> e.Event:
     """Write what came of a call, cut to what the model may read."""
     if outcome.status == "unknown":
-        return scribe.write(e.ToolOutcomeUnknown, tool_use_id=call.id)
+        return _unknown(scribe, call)
     return scribe.write(
         e.AgentToolResult,
         tool_use_id=call.id,

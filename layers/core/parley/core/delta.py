@@ -28,7 +28,7 @@ class DraftGrew:
 
 @dataclass(frozen=True, slots=True)
 class DraftDiscarded:
-    """That event will never come; what was seen of it counts for nothing."""
+    """What was seen of that event counts for nothing; if it comes after all, it comes whole."""
 
     event_id: str
 

@@ -62,10 +62,11 @@ class SessionBusy(Conflict):
 
     code = "session_busy"
 
-    def __init__(self, session_id: str, run_id: str) -> None:
-        super().__init__(
-            f"Session '{session_id}' is busy with run '{run_id}'. Wait until it has finished, then send again."
-        )
+    def __init__(self, session_id: str, run_id: str, *, waits_for_person: bool = False) -> None:
+        then = "Wait until it has finished, then send again."
+        if waits_for_person:
+            then = "It waits for a person's word on an interrupted tool call: POST …/tool_calls/{id}/outcome."
+        super().__init__(f"Session '{session_id}' is busy with run '{run_id}'. {then}")
 
 
 class TooLarge(ParleyError):

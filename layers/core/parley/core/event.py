@@ -7,7 +7,7 @@ An event's `seq` is its slot in the log: it is known when the event has been sto
 New fields must be optional: what any version wrote must load for ever.
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -17,9 +17,6 @@ from parley.core.value import Author, Block, ErrorDetail, StopReason, Timestamp,
 
 class EventBase(Value):
     """What every event has."""
-
-    terminal: ClassVar[bool] = False
-    """Whether it closes its run."""
 
     id: str
     seq: int = 0
@@ -89,6 +86,7 @@ class ToolOutcomeUnknown(EventBase):
 
     type: Literal["tool.outcome_unknown"] = "tool.outcome_unknown"
     tool_use_id: str
+    attempt: int = 1
 
 
 OutcomeWord = Literal["happened", "did_not_happen", "retry"]
@@ -101,6 +99,7 @@ class ToolOutcomeDecided(EventBase):
     tool_use_id: str
     outcome: OutcomeWord
     decided_by: str
+    attempt: int = 1
 
 
 class ModelRequestStart(EventBase):
@@ -138,7 +137,6 @@ class RunClaimed(EventBase):
 class RunFinished(EventBase):
     """The run closed with an answer."""
 
-    terminal: ClassVar[bool] = True
     type: Literal["run.finished"] = "run.finished"
     status: Literal["completed", "completed_with_errors"]
     stop_reason: str
@@ -149,7 +147,6 @@ class RunFinished(EventBase):
 class RunFailed(EventBase):
     """The run closed without one; the session stays usable."""
 
-    terminal: ClassVar[bool] = True
     type: Literal["run.failed"] = "run.failed"
     code: str
     message: str

@@ -109,8 +109,10 @@ def tool(
     `non_idempotent` one (the default) never without a person's word.
 
     Raises:
-        TypeError: a parameter has no type hint, or is not a plain named parameter.
+        TypeError: the effect is none of the three; a parameter has no type hint, or is not a plain named one.
     """
+    if effect not in typing.get_args(Effect):
+        raise TypeError(f"effect='{effect}' is not one of {', '.join(typing.get_args(Effect))}.")
 
     def make(function: Callable[..., Any]) -> Tool:
         arguments, context_parameter = _arguments(function)

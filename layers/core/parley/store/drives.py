@@ -5,6 +5,7 @@ barrier: an older driver's next append aims at a slot that is taken, finds the c
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from parley.core import compose
@@ -24,7 +25,7 @@ from parley.store.log import CONTENTION_RETRIES, Log, SlotTaken
 from parley.store.sessions import Sessions
 
 CLOCK_MARGIN_MS = 2000
-"""How far two machines' clocks may differ before a lease is taken a little early; harmless, but wasteful."""
+"""Two machines' clocks may differ by this before a lease is taken early; harmless, but wasteful."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Drives:
             SessionBusy: a run is open.
             Conflict: the session is another agent's.
             ConditionFailed: `once` was used a moment ago.
-            Unavailable: writers kept taking the slot; nothing was stored.
+            Unavailable: writers kept taking the slot, or it is unknown what was stored; a read will tell.
         """
         for _ in range(CONTENTION_RETRIES):
             found = await self._free(ref, agent, owner) if new is None else Free(new, Lock(), Session(id=ref.id))
@@ -104,21 +105,21 @@ class Drives:
         if head.agent_id != agent.id:
             raise Conflict(f"This session belongs to agent '{head.agent_id}'.", code="other_agent")
         if lock.run:
-            raise SessionBusy(ref.id, lock.run)
+            raise SessionBusy(ref.id, lock.run, waits_for_person=lock.lease_until_ms is None)
         return Free(head, lock, *await self.log.load(ref, lock.sealed))
 
     def _begin_ops(self, claim: Claim, lock: Lock, agent: Agent, text: str, *, created: bool) -> list[Op]:
         ref, now = claim.ref, self._now_ms()
         taken = replace(lock, epoch=claim.epoch, run=claim.run_id, lease_until_ms=self._lease_end())
         head = replace(claim.head, phase="planning", updated_ms=now, runs=claim.head.runs + 1)
-        row = rows.RunRow.begun(claim.session, agent, text, now)
+        row = rows.RunRow.begun(claim.session, agent, text, now, claim.events[0].seq)
         if created:
             shown: Op = Put(head.item(ref, self.sessions.ttl()), Absent())
             locked: Op = Put(taken.item(ref), Absent())
         else:
             activity = head.activity(ref, self.sessions.ttl()) | {"runs": head.runs}
             shown = Update(ref.shown(), set=activity, condition=Match({"id": ref.id, "deleted": None}))
-            locked = self._lock(ref, lock, taken)
+            locked = self._lock(ref, lock, claim.epoch, claim.run_id)
         return [locked, shown, Put(row.item(ref))]
 
     async def take_over(self, ref: Ref, *, void_lease: bool = False) -> Claim | None:
@@ -136,13 +137,14 @@ class Drives:
             if not void_lease and lock.lease_until_ms + CLOCK_MARGIN_MS >= self._now_ms():
                 return None
             session, size = await self.log.load(ref, lock.sealed)
+            if session.run is None or session.run.parked:
+                return None
             epoch = lock.epoch + 1
-            task_id = session.run.task_id if session.run else None
+            task_id = session.run.task_id
             events = compose.taking_over(Scribe(self.log.ids.new, self.log.clock.now, lock.run, task_id), epoch)
             entry = await self.log.entry(ref, session.seq, events, epoch=epoch)
-            taken = replace(lock, epoch=epoch, lease_until_ms=self._lease_end())
             try:
-                await self.log.write(entry, self._lock(ref, lock, taken))
+                await self.log.write(entry, self._lock(ref, lock, epoch, lock.run))
             except (SlotTaken, ConditionFailed):
                 continue
             return _with(Claim(ref, head, epoch, lock.run, session, (), size), events)
@@ -157,9 +159,9 @@ class Drives:
             SlotTaken, ConditionFailed: read again and decide again.
         """
         entry = await self.log.entry(ref, session.seq, events)
-        parked = session.run is not None and session.run.parked  # the log knows; the lock may have been read earlier
-        asleep = replace(lock, lease_until_ms=None)
-        woken = [self._lock(ref, asleep, replace(lock, lease_until_ms=0))] if parked else []
+        parked = session.run is not None and session.run.parked
+        held = Match({"epoch": lock.epoch, "run": lock.run, "deleted": None})
+        woken = [Update(ref.lock(), set={"lease_until": 0}, condition=held)] if parked else []
         await self.log.write(entry, *also, *woken)
         return entries.place(events, session.seq)
 
@@ -169,10 +171,9 @@ class Drives:
         Raises:
             Fenced: the run is no longer this driver's.
         """
-        lease = {"lease_until": self._lease_end()}
         held = Match({"epoch": claim.epoch, "run": claim.run_id})
         try:
-            await self.log.write(Update(claim.ref.lock(), set=lease, condition=held))
+            await self.log.write(Update(claim.ref.lock(), set={"lease_until": self._lease_end()}, condition=held))
         except ConditionFailed as error:
             raise Fenced("Another driver has taken the run over.") from error
 
@@ -224,14 +225,16 @@ class Drives:
         ]
 
     async def _seal(self, ref: Ref, session: Session, unsealed: int) -> int | None:
-        return await snapshot.write(self.log.blobs, ref, session) if unsealed > snapshot.SEAL_BYTES else None
+        """Keep a snapshot when it is worth one; without it the next turn reads more, and that is all."""
+        if unsealed > snapshot.SEAL_BYTES:
+            with suppress(Unavailable):
+                return await snapshot.write(self.log.blobs, ref, session)
+        return None
 
-    def _lock(self, ref: Ref, seen: Lock, taken: Lock) -> Update:
-        unchanged = Match({
-            "epoch": seen.epoch, "run": seen.run, "lease_until": seen.lease_until_ms, "deleted": None,
-        })  # fmt: skip
-        lease = {"epoch": taken.epoch, "run": taken.run, "lease_until": taken.lease_until_ms}
-        return Update(ref.lock(), set=lease, condition=unchanged)
+    def _lock(self, ref: Ref, seen: Lock, epoch: int, run_id: str) -> Update:
+        unchanged = {"epoch": seen.epoch, "run": seen.run, "lease_until": seen.lease_until_ms, "deleted": None}
+        taken = {"epoch": epoch, "run": run_id, "lease_until": self._lease_end()}
+        return Update(ref.lock(), set=taken, condition=Match(unchanged))
 
     def _lease_end(self) -> int:
         return self._now_ms() + round(self.lease_seconds * 1000)

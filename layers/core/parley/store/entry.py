@@ -17,7 +17,7 @@ MAX_EVENTS = 64
 INLINE_BYTES = 32 * 1024
 """A body larger than this goes to a blob: an item may have 400 KB, and its bytes are paid for at each write."""
 
-_RAW, _ZLIB, _PRIMED = b"\x00", b"\x01", b"\x02"
+_RAW, _PRIMED = b"\x00", b"\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,9 @@ def pack(data: bytes) -> bytes:
 
 def unpack(data: bytes) -> bytes:
     """Undo `pack`."""
-    match data[:1]:
-        case codec if codec == _PRIMED:
-            return zlib.decompressobj(zdict=PRIMER).decompress(data[1:])
-        case codec if codec == _ZLIB:
-            return zlib.decompress(data[1:])
-        case _:
-            return data[1:]
+    if data[:1] == _PRIMED:
+        return zlib.decompressobj(zdict=PRIMER).decompress(data[1:])
+    return data[1:]
 
 
 def place(events: Sequence[Event], after: int) -> tuple[Event, ...]:

@@ -40,12 +40,12 @@ class RunRow:
     usage: Usage = Usage()
 
     @classmethod
-    def begun(cls, session: Session, agent: Agent, text: str, now_ms: int) -> "RunRow":
-        """Describe a run that was just claimed; `session` is folded up to its first entry."""
+    def begun(cls, session: Session, agent: Agent, text: str, now_ms: int, first_seq: int) -> "RunRow":
+        """Describe a run that was just claimed; `first_seq` is where it begins in the log."""
         run = session.run
         assert run is not None, "a claim has a run"  # noqa: S101 - narrows a type
         cut = text[:INPUT_CHARACTERS]
-        return cls(run.id, agent.id, agent.version, cut, now_ms, session.seq - 3, run.task_id)
+        return cls(run.id, agent.id, agent.version, cut, now_ms, first_seq, run.task_id)
 
     def item(self, ref: Ref) -> Item:
         """Write the row of an open run: it is in the index `work`."""

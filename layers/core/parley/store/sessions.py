@@ -77,7 +77,7 @@ class Sessions:
 
         Raises:
             NotFound: as `head`.
-            Unavailable: writers kept taking the slot; nothing was deleted.
+            Unavailable: writers kept taking the slot, or it is unknown what was stored; a read will tell.
         """
         for _ in range(CONTENTION_RETRIES):
             _, lock = await self.open(ref, owner)
