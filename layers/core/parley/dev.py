@@ -120,6 +120,20 @@ Try these, in another terminal:
 """
 
 
+class Announced(uvicorn.Server):
+    """A server that says that it is ready when it is."""
+
+    def __init__(self, config: uvicorn.Config, words: str) -> None:
+        super().__init__(config)
+        self.words = words
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            print(self.words, flush=True)
+
+
 async def serve(settings: Settings) -> None:
     """Serve until stopped."""
     wiring.check(settings)
@@ -133,8 +147,7 @@ async def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=5,
         timeout_keep_alive=30,
     )
-    print(banner(settings, state, bound.getsockname()[1]), flush=True)
-    await uvicorn.Server(config).serve(sockets=[bound])
+    await Announced(config, banner(settings, state, bound.getsockname()[1])).serve(sockets=[bound])
 
 
 def main() -> int:
