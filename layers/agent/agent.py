@@ -27,7 +27,7 @@ Payee = Annotated[str, Field(description="Who gets the money.", min_length=1, ma
 
 @tool(effect="read")
 def balance(context: ToolContext) -> dict[str, str]:
-    """Look up how much test money the person has left."""
+    """Look up the test money that the person has left."""
     return {"balance": _money(START_CENTS - _spent(_ledger(), context))}
 
 
@@ -47,7 +47,7 @@ async def quote(amount: Amount, to: Payee, context: ToolContext) -> dict[str, st
 
 @tool(effect="non_idempotent")
 def pay(amount: Amount, to: Payee, context: ToolContext) -> dict[str, str]:
-    """Pay, send or transfer an amount to somebody. Ask for a `quote` first: its total is what is deducted."""
+    """Pay, send, give or transfer an amount to somebody. Ask for a `quote` first: its total is what is deducted."""
     cents = _cents(amount)
     total = cents + _fee(cents)
     _work()

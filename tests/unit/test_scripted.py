@@ -256,13 +256,17 @@ async def test_it_remembers_what_was_said() -> None:
 
 @pytest.mark.parametrize(
     ("said", "opening"),
-    [("Hello!", "Hello! I am a scripted stand-in"), ("tell me a joke", "I found no tool for that.")],
+    [
+        ("Hello!", "Hello! I am a scripted stand-in"),
+        ("tell me a joke", "I found no tool for that."),
+        ("What can you do?", "Gladly."),
+    ],
 )
 async def test_it_says_what_it_is_and_what_it_can_do(said: str, opening: str) -> None:
     answer = await Talk(wallet.agent).say(said)
 
     assert text(answer).startswith(opening)
-    assert "“Show balance”: Look up how much" in text(answer)
+    assert "“Show balance”: Look up the test money" in text(answer)
     assert "“Pay 5 to alice”" in text(answer)
 
 

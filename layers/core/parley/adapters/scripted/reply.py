@@ -20,6 +20,7 @@ _ASKS_FOR_EARLIER = re.compile(
     re.IGNORECASE,
 )
 _GREETS = re.compile(r"^\W*(?:hi|hello|hey|good (?:morning|day|evening))\b", re.IGNORECASE)
+_ASKS_FOR_HELP = re.compile(r"\bhelp\b|\bwhat (?:can|do) you\b|\bhow does this\b", re.IGNORECASE)
 _THANKS = re.compile(r"\b(?:thanks|thank you)\b", re.IGNORECASE)
 _UNKNOWN = re.compile(r"\bunknown\b|\bnot know|\bmay or may not\b|\brun ended before\b", re.IGNORECASE)
 
@@ -37,6 +38,8 @@ def decide(conversation: Conversation, offered: Sequence[Offer]) -> Reply:
     """Choose the next answer."""
     if _ASKS_FOR_EARLIER.search(conversation.text):
         return Reply("This is about what was said before.", _earlier(conversation.texts))
+    if _THANKS.search(conversation.text) and not wishes(conversation.text, offered):
+        return Reply("Nothing more is wanted.", "You are welcome.")
     results = [result for made in conversation.rounds for result in made]
     failed = any(result.is_error for result in results)
     rounds = _rounds(conversation.thread, offered)
@@ -146,9 +149,8 @@ def _earlier(texts: Sequence[str]) -> str:
 
 
 def _help(text: str, offered: Sequence[Offer]) -> str:
-    if _THANKS.search(text):
-        return "You are welcome."
-    opening = "Hello!" if _GREETS.search(text) else "I found no tool for that."
+    known = "Hello!" if _GREETS.search(text) else "Gladly." if _ASKS_FOR_HELP.search(text) else ""
+    opening = known or "I found no tool for that."
     who = "I am a scripted stand-in for a model, so I only understand plain requests"
     if not offered:
         return f"{opening} {who}, and this agent has no tools."
