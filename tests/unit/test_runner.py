@@ -12,7 +12,7 @@ from parley.core.delta import DraftDiscarded, DraftStarted
 from parley.core.errors import SessionBusy, Unavailable
 from parley.core.tool import ToolContext, ToolOutcome
 from parley.engine import Output
-from parley.ports import Put
+from parley.ports import Put, Update
 from parley.runner import Runner
 from parley.store import Ref
 
@@ -148,6 +148,34 @@ async def test_drafts_of_a_driver_that_was_taken_over_are_discarded(stage: Stage
 
     [draft] = [output for output in outputs if isinstance(output, DraftStarted)]
     assert DraftDiscarded(draft.event_id) in outputs
+
+
+async def test_a_machine_that_slept_past_its_lease_does_not_take_its_own_run_over(stage: Stage) -> None:
+    gate = Gate()
+    stage.plays([gate, *answer(said("Still here"))])
+    claim = await stage.begin()
+    listening = asyncio.create_task(heard(stage.runner.follow(claim, stage.runner.start(claim, stage.agent))))
+    await gate.reached.wait()
+    lapsed = {"lease_until": 0}
+    await stage.sqlite.write(Update(stage.ref.lock(), set=lapsed))
+
+    await stage.runner.recover()
+    gate.opened.set()
+    outputs = await listening
+
+    assert types(await stage.log()).count("run.claimed") == 1
+    assert only(e.RunFinished, outputs)
+
+
+async def test_who_waits_for_a_run_that_nobody_drives_gets_it_driven(stage: Stage) -> None:
+    claim = await stage.begin()
+    other = stage.another().plays(answer(said("Taken over")))
+
+    async with asyncio.timeout(10):
+        outputs = await heard(other.runner.tail(stage.ref, claim.run_id, claim.events[0].seq - 1))
+
+    assert only(e.RunFinished, outputs)
+    assert types(await stage.log()).count("run.claimed") == 2
 
 
 async def test_a_replay_that_waits_gives_a_sign_of_life_every_ten_seconds(stage: Stage) -> None:
