@@ -219,4 +219,4 @@ EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 def to_json(event: EventBase, *, with_seq: bool = False) -> bytes:
     """Write one event as JSON, on the wire (`with_seq`) or for storage."""
     exclude = None if with_seq else {"seq"}
-    return event.model_dump_json(exclude=exclude, exclude_none=not with_seq).encode()
+    return event.model_dump_json(exclude=exclude, exclude_none=True).encode()
