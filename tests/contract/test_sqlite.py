@@ -13,7 +13,7 @@ from parley.adapters.sqlite import SqliteTable
 from parley.adapters.sqlite.rows import SIZE, to_row
 from parley.adapters.sqlite.writer import Writer
 from parley.core.errors import Unavailable
-from parley.ports import Key, Put, Update, WriteUncertain
+from parley.ports import Key, Match, Put, Update, WriteUncertain
 
 from tests.contract.backends import ManualClock
 
@@ -118,6 +118,22 @@ async def test_a_sweep_removes_what_has_lapsed_oldest_first(tmp_path: Path, cloc
 
         assert (swept, rest, nothing) == ([Key("P", "b"), Key("P", "c")], [Key("P", "a")], [])
         assert [item["SK"] for item in (await table.query("P")).items] == ["d", "e"]
+
+
+async def test_a_sweep_tells_of_what_it_is_to_spare_and_leaves_it(tmp_path: Path, clock: ManualClock) -> None:
+    async with SqliteTable(tmp_path / "table.db", clock) as table:
+        for pk, sk, seconds in (("P", "M", 5), ("Q", "M", 6), ("P", "a", 10), ("Q", "b", 20), ("R", "M", 1000)):
+            await table.write(Put({"PK": pk, "SK": sk, "ttl": clock.seconds() + seconds}))
+        clock.advance(30)
+
+        first = await table.sweep_expired(3, spared="M")
+        second = await table.sweep_expired(3, spared="M")
+        await table.write(Put({"PK": "P", "SK": "M"}, Match({"ttl": clock.seconds() - 25})))
+        third = await table.sweep_expired(3, spared="M")
+
+        assert first == [Key("P", "a"), Key("Q", "b"), Key("P", "M")]
+        assert second == [Key("P", "M"), Key("Q", "M")]
+        assert third == [Key("Q", "M")]
 
 
 async def test_a_file_that_stays_locked_is_unavailable_and_nothing_is_written(

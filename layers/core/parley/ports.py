@@ -159,6 +159,10 @@ class Blobs(Protocol):
         """Remove bytes; removing what is not there is fine."""
         ...
 
+    async def delete_all(self, prefix: str) -> None:
+        """Remove every blob whose key starts with `prefix`, which ends in `/`; finding none is fine."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:

@@ -31,6 +31,12 @@ class FileBlobs:
         """Remove bytes; removing what is not there is fine."""
         await asyncio.to_thread(_remove, self._path(key))
 
+    async def delete_all(self, prefix: str) -> None:
+        """Remove the folder `prefix` and all that is below it; finding none is fine."""
+        if not prefix.endswith("/"):
+            raise ValueError(f"not a key of blobs' folder: {prefix!r}")
+        await asyncio.to_thread(_remove_folder, self._path(prefix.removesuffix("/")))
+
     def _path(self, key: str) -> Path:
         parts = key.split("/")
         if any(part in ("", ".", "..") or "\0" in part or "\\" in part for part in parts):
@@ -74,6 +80,20 @@ def _remove(path: Path) -> None:
         return
     except OSError as error:
         raise Unavailable(f"A blob cannot be removed: {error.strerror}") from error
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder, but none above it: somebody may be about to store another session's blob there."""
+    try:
+        for below, _, names in os.walk(folder, topdown=False):
+            for name in names:
+                Path(below, name).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # two may be at it
+                Path(below).rmdir()
+        if folder.parent.is_dir():
+            _flush_folder(folder.parent)
+    except OSError as error:
+        raise Unavailable(f"Blobs cannot be removed: {error.strerror}") from error
 
 
 def _make_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import boto3
@@ -18,6 +19,7 @@ from parley.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 T = TypeVar("T")
 
@@ -38,22 +40,32 @@ def connect(region: str | None = None) -> "S3Client":
 
 
 class S3Blobs:
-    """One object per blob."""
+    """One object per blob. The client is made when it is first needed: most functions never meet a blob."""
 
     def __init__(self, bucket: str, client: Callable[[], "S3Client"] = connect) -> None:
         self._bucket = bucket
-        self._client = client()
+        self._connect = client
+        self._connected: S3Client | None = None
+        self._connecting = Lock()
         self._threads = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="parley-s3")
 
     async def close(self) -> None:
         """Wait for the calls under way, then end the threads and the connections."""
         await asyncio.to_thread(self._threads.shutdown)
-        self._client.close()
+        if self._connected:
+            self._connected.close()
+
+    @property
+    def _client(self) -> "S3Client":
+        """Make the client once; in a thread of `_threads`, because it takes tens of milliseconds."""
+        with self._connecting:
+            self._connected = self._connected or self._connect()
+            return self._connected
 
     async def put(self, key: str, data: bytes) -> None:
         """Store bytes; durable when it returns."""
         _check(key)
-        await self._call(partial(self._client.put_object, Bucket=self._bucket, Key=key, Body=data))
+        await self._call(lambda: self._client.put_object(Bucket=self._bucket, Key=key, Body=data))
 
     async def get(self, key: str) -> bytes | None:
         """Read bytes, or `None` when there are none."""
@@ -63,7 +75,24 @@ class S3Blobs:
     async def delete(self, key: str) -> None:
         """Remove bytes; removing what is not there is fine."""
         _check(key)
-        await self._call(partial(self._client.delete_object, Bucket=self._bucket, Key=key))
+        await self._call(lambda: self._client.delete_object(Bucket=self._bucket, Key=key))
+
+    async def delete_all(self, prefix: str) -> None:
+        """Remove every blob whose key starts with `prefix`, which ends in `/`; finding none is fine."""
+        if not prefix.endswith("/"):
+            raise ValueError(f"not a key of blobs' folder: {prefix!r}")
+        _check(prefix.removesuffix("/"))
+        await self._call(partial(self._remove_all, prefix))
+
+    def _remove_all(self, prefix: str) -> None:
+        """Remove page by page; a page and a removal have at most 1,000 keys (botocore's reference, read 2026-11-20)."""
+        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
+            keys: list[ObjectIdentifierTypeDef] = [{"Key": found["Key"]} for found in page.get("Contents", [])]
+            if not keys:  # an empty list is refused
+                continue
+            answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": keys, "Quiet": True})
+            for refused in answer.get("Errors", []):  # of single keys, in an answer that is a success as a whole
+                raise Unavailable(f"The blobs' bucket refuses: {refused.get('Code', 'no reason given')}")
 
     def _load(self, key: str) -> bytes | None:
         try:

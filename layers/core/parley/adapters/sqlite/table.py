@@ -108,12 +108,14 @@ class SqliteTable:
         if ops:
             await self._writer.run(Write.of(ops))
 
-    async def sweep_expired(self, limit: int = 100) -> list[Key]:
+    async def sweep_expired(self, limit: int = 100, *, spared: str | None = None) -> list[Key]:
         """Remove up to `limit` items past their `ttl` for good, oldest first; return their keys.
 
-        DynamoDB does this by itself; here whoever owns the file calls it now and then.
+        Items with the sort key `spared` are returned, last, and stay: their end is for the caller to bring about, and
+        what is still there cannot be forgotten over a crash. DynamoDB does all this by itself, and tells of it in its
+        stream; here whoever owns the file calls it now and then.
         """
-        return await self._writer.run(Sweep(self._clock.now().timestamp(), limit))
+        return await self._writer.run(Sweep(self._clock.now().timestamp(), limit, spared))
 
     def _select(self, sql: str, parameters: list[str], limit: int | None) -> tuple[list[_Found], bool]:
         """Read up to `limit` rows or 1 MB; say whether there may be more (at the limit always)."""

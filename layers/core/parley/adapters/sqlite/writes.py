@@ -69,17 +69,19 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Removes items past their `ttl` for good, oldest first."""
+    """Removes items past their `ttl` for good, oldest first; those with the sort key `spared` stay, and come last."""
 
     now: float
     limit: int
+    spared: str | None = None
 
     def __call__(self, connection: sqlite3.Connection) -> list[Key]:
-        """Return the keys of what was removed."""
+        """Return the keys of what has lapsed."""
         lapsed = connection.execute(
-            "SELECT pk, sk FROM items WHERE ttl <= ? ORDER BY ttl LIMIT ?", (self.now, self.limit)
+            "SELECT pk, sk FROM items WHERE ttl <= ? ORDER BY sk IS ?, ttl LIMIT ?", (self.now, self.spared, self.limit)
         ).fetchall()
-        connection.executemany("DELETE FROM items WHERE pk = ? AND sk = ?", lapsed)
+        removed = [key for key in lapsed if key[1] != self.spared]
+        connection.executemany("DELETE FROM items WHERE pk = ? AND sk = ?", removed)
         return [Key(pk, sk) for pk, sk in lapsed]
 
 
