@@ -22,6 +22,8 @@ from tests import template
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sqs import SQSClient
 
 SESSION = boto3.session.Session("test", "test", region_name="eu-central-1")
 
@@ -57,6 +59,18 @@ def s3_client(endpoint: str | None = None) -> "S3Client":
     """Make a client that tries once."""
     settings = Config(retries={"mode": "standard", "total_max_attempts": 1}, s3={"addressing_style": "path"})
     return SESSION.client("s3", endpoint_url=endpoint, config=settings)
+
+
+def sqs_client(endpoint: str | None = None) -> "SQSClient":
+    """Make a client that tries once."""
+    settings = Config(retries={"mode": "standard", "total_max_attempts": 1})
+    return SESSION.client("sqs", endpoint_url=endpoint, config=settings)
+
+
+def secrets_client(endpoint: str | None = None) -> "SecretsManagerClient":
+    """Make a client that tries once."""
+    settings = Config(retries={"mode": "standard", "total_max_attempts": 1})
+    return SESSION.client("secretsmanager", endpoint_url=endpoint, config=settings)
 
 
 def create_table_of_the_template(client: "DynamoDBClient", name: str) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parley.adapters.claude import BedrockModel
+from parley.adapters.claude import over_bedrock
+from parley.adapters.claude.bedrock import BedrockModel
 from parley.core.answer import Answer
 from parley.core.errors import ModelError
 from parley.ports import ModelRequest
@@ -179,7 +180,8 @@ async def test_bedrock_without_credentials_says_so(monkeypatch: pytest.MonkeyPat
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    model = BedrockModel(region="eu-north-1", base_url=await unused_url())
+    monkeypatch.setenv("ANTHROPIC_BEDROCK_BASE_URL", await unused_url())
+    model = over_bedrock(region="eu-north-1")
 
     error = await failure_of(model, request("hello", model=ON_BEDROCK))
     await model.close()

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 from anthropic import Timeout
-from parley.adapters.claude import ClaudeModel
+from parley.adapters.claude.api import ClaudeModel
 from parley.adapters.claude.events import EventSplitter, parse
 from parley.adapters.claude.failures import retry_after_seconds
 from parley.adapters.claude.request import thinking

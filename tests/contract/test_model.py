@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import pytest
-from parley.adapters.claude import ClaudeModel
+from parley.adapters.claude import over_api
+from parley.adapters.claude.deferred import DeferredModel
 from parley.adapters.scripted import ScriptedModel
 from parley.adapters.system import SystemClock
 from parley.core.message import dump
@@ -33,8 +34,8 @@ def fake() -> Iterator[str]:
 
 
 @pytest.fixture
-async def claude(fake: str) -> AsyncIterator[ClaudeModel]:
-    model = ClaudeModel(api_key="test-key", base_url=fake)
+async def claude(fake: str) -> AsyncIterator[DeferredModel]:
+    model = over_api(api_key="test-key", base_url=fake)
     yield model
     await model.close()
 

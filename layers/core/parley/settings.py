@@ -34,6 +34,16 @@ class Settings(BaseModel):
     """Days after which a session without activity expires."""
     recover_seconds: float = Field(default=5.0, gt=0, le=3600, alias="PARLEY_RECOVER_SECONDS")
     """How often the dev server looks for runs whose driver is gone."""
+    queue_url: str = Field(default="", alias="PARLEY_QUEUE_URL")
+    """SQS queue for hints; without one, the process that gives a hint follows it."""
+    queue_max_receives: int = Field(default=4, ge=1, le=1000, alias="PARLEY_QUEUE_MAX_RECEIVES")
+    """How often the queue gives out a message before it goes to the dead letters."""
+    admin_key_secret: str = Field(default="", alias="PARLEY_ADMIN_KEY_SECRET")
+    """ARN of the secret that holds the admin key; a deployment has one, a dev server needs none."""
+    anthropic_key_secret: str = Field(default="", alias="PARLEY_ANTHROPIC_KEY_SECRET")
+    """ARN of the secret that holds the Anthropic key; `ANTHROPIC_API_KEY` goes before it."""
+    cors_origin: str = Field(default="", pattern=r"^(\*|https?://[^\s/,]+)?$", alias="PARLEY_CORS_ORIGIN")
+    """The web origin that may call from a browser, or `*`; empty: none."""
     anthropic_api_key: str = Field(default="", alias="ANTHROPIC_API_KEY", repr=False)
     anthropic_base_url: str = Field(default="", alias="ANTHROPIC_BASE_URL")
     aws_endpoint_url: str = Field(default="", alias="AWS_ENDPOINT_URL")

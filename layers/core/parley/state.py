@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from parley.core.agent import Agent
 from parley.core.errors import NotFound
+from parley.deadline import Deadline
 from parley.ports import Queue
 from parley.store import Store
 
@@ -21,6 +22,13 @@ class Principal:
 
     tenant: str
     owner: str
+    """Whose the sessions are that it begins."""
+    admin: bool = False
+
+    @property
+    def sees(self) -> str | None:
+        """Whose sessions it may see: its own, or with `None` everybody's."""
+        return None if self.admin else self.owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,10 @@ class State:
     principal: Principal
     runner: Runner | None = None
     queue: Queue | None = None
+    deadline: Deadline = field(default_factory=Deadline)
+    admin_key: Callable[[], Awaitable[str]] | None = None
+    """What every request must show; without it, whoever can connect is the principal."""
+    cors_origin: str = ""
 
     def agent(self, agent_id: str) -> Agent:
         """Return a deployed agent.
@@ -42,4 +54,4 @@ class State:
         try:
             return self.agents[agent_id]
         except KeyError:
-            raise NotFound("agent", agent_id) from None
+            raise NotFound("agent", agent_id, f"Deployed: {', '.join(self.agents)}.") from None

@@ -22,8 +22,10 @@ _ANTHROPIC_TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    405: "invalid_request_error",
     409: "conflict_error",
     413: "request_too_large",
+    415: "invalid_request_error",
     422: "invalid_request_error",
     429: "rate_limit_error",
     503: "overloaded_error",
@@ -52,7 +54,9 @@ def problem(
         "errors": list(errors),
         "error": {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": detail},
     }
-    headers = {"retry-after": str(retry_after_seconds)} if retry_after_seconds is not None else None
+    headers = {"retry-after": str(retry_after_seconds)} if retry_after_seconds is not None else {}
+    if status == 401:
+        headers["www-authenticate"] = 'Bearer realm="parley"'
     return Response(orjson.dumps(body), status, headers, "application/problem+json")
 
 
@@ -64,11 +68,16 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-async def _parley_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ParleyError)  # noqa: S101 - narrows a type that the registration guarantees
+def answer_to(request: Request, error: ParleyError) -> Response:
+    """Answer with what an error of ours says."""
     if error.status >= 500:
         log.error("request_failed", exc_info=error, extra={"path": request.url.path})
     return problem(request, error.status, error.code, error.message, retry_after_seconds=error.retry_after_seconds)
+
+
+async def _parley_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ParleyError)  # noqa: S101 - narrows a type that the registration guarantees
+    return answer_to(request, error)
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
@@ -93,7 +102,7 @@ def _is_json(request: Request) -> bool:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
     if isinstance(error.__cause__, ParleyError):  # raised while FastAPI was reading the body
-        return await _parley_error(request, error.__cause__)
+        return answer_to(request, error.__cause__)
     codes = {404: "route_not_found", 405: "method_not_allowed", 400: "malformed"}
     answer = problem(request, error.status_code, codes.get(error.status_code, "http_error"), str(error.detail))
     answer.headers.update(error.headers or {})
@@ -102,7 +111,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("request_failed", exc_info=error, extra={"path": request.url.path})
-    answer = problem(request, 500, "internal_error", "Something went wrong here. The request id helps to find it.")
-    request_id = request.scope.get("request_id", "")  # this handler stands outside of what adds it elsewhere
-    answer.headers.update({"request-id": request_id, "x-request-id": request_id})
-    return answer
+    return problem(request, 500, "internal_error", "Something went wrong here. The request id helps to find it.")

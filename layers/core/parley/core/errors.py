@@ -2,6 +2,7 @@
 
     ParleyError                    code                     status
     ├── Malformed                  malformed                400   cannot be parsed: JSON, header, cursor
+    ├── Unauthorized               unauthorized             401   no key, or not the right one
     ├── NotFound                   *_not_found              404   unknown, deleted, expired, or somebody else's
     ├── Conflict                   (given)                  409   well-formed, but not now
     │   └── SessionBusy            session_busy             409
@@ -40,14 +41,21 @@ class Malformed(ParleyError):
     code = "malformed"
 
 
+class Unauthorized(ParleyError):
+    """Who is calling is not known: there is no key, or it opens nothing."""
+
+    status = 401
+    code = "unauthorized"
+
+
 class NotFound(ParleyError):
     """There is no such thing for this caller; unknown and foreign look the same."""
 
     status = 404
     code = "not_found"
 
-    def __init__(self, what: str, id: str) -> None:
-        super().__init__(f"There is no {what} '{id}'.", code=f"{what.replace(' ', '_')}_not_found")
+    def __init__(self, what: str, id: str, instead: str = "") -> None:
+        super().__init__(f"There is no {what} '{id}'. {instead}".rstrip(), code=f"{what.replace(' ', '_')}_not_found")
 
 
 class Conflict(ParleyError):
@@ -63,7 +71,7 @@ class SessionBusy(Conflict):
     code = "session_busy"
 
     def __init__(self, session_id: str, run_id: str, *, waits_for_person: bool = False) -> None:
-        then = "Wait until it has finished, then send again."
+        then = "Wait until it has finished, or POST …/events: messages sent there wait for their turn."
         if waits_for_person:
             then = "It waits for a person's word on an interrupted tool call: POST …/tool_calls/{id}/outcome."
         super().__init__(f"Session '{session_id}' is busy with run '{run_id}'. {then}")

@@ -10,10 +10,11 @@ from contextlib import suppress
 from typing import Any
 
 import httpx2
-from anthropic import AsyncAnthropic, AsyncStream, DefaultAsyncHttpxClient, Timeout
+from anthropic import AsyncAnthropic, AsyncStream, AuthenticationError, DefaultAsyncHttpxClient, Timeout
 
 from parley.adapters.claude.events import EventSplitter, parse
 from parley.adapters.claude.failures import TIMEOUT, translated
+from parley.adapters.claude.key import PLACEHOLDER, Secret, read_key
 from parley.adapters.claude.request import to_bytes
 from parley.core.errors import ModelError
 from parley.ports import ModelRequest
@@ -29,12 +30,16 @@ LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
 class ClaudeModel:
     """The Anthropic API; belongs to one event loop.
 
-    Without a key the SDK looks for credentials where it always does.
+    Without a key the SDK looks for credentials where it always does. A key that is a secret is read before each call.
     """
 
-    def __init__(self, *, api_key: str | None = None, base_url: str | None = None, timeout: Timeout = TIMEOUT) -> None:
+    def __init__(
+        self, *, api_key: str | Secret | None = None, base_url: str | None = None, timeout: Timeout = TIMEOUT
+    ) -> None:
+        given = api_key or None
+        self._secret = None if given is None or isinstance(given, str) else given
         self._client = AsyncAnthropic(
-            api_key=api_key or None,
+            api_key=given if given is None or isinstance(given, str) else PLACEHOLDER,
             base_url=base_url or None,
             max_retries=0,  # the engine retries, where the log can be seen
             timeout=timeout,
@@ -61,17 +66,28 @@ class ClaudeModel:
                             return
 
     async def _open(self, request: ModelRequest) -> AsyncStream[object]:
+        body = to_bytes(request)
         try:
             with translated("request_failed"):
-                return await self._client.post(
-                    "/v1/messages",
-                    content=to_bytes(request),
-                    cast_to=object,
-                    stream=True,
-                    stream_cls=AsyncStream[object],
-                )
+                return await (self._post_with(self._secret, body) if self._secret else self._post(body))
         except TypeError as error:  # this is how the SDK says it
             raise ModelError("refused_request", "There are no credentials for the Anthropic API.") from error
+
+    async def _post_with(self, secret: Secret, body: bytes) -> AsyncStream[object]:
+        """Post with the key of now; when it is refused, once more if it has been rotated meanwhile."""
+        key = self._client.api_key = await read_key(secret)
+        try:
+            return await self._post(body)
+        except AuthenticationError:
+            self._client.api_key = await read_key(secret, fresh=True)
+            if self._client.api_key == key:
+                raise
+            return await self._post(body)
+
+    async def _post(self, body: bytes) -> AsyncStream[object]:
+        return await self._client.post(
+            "/v1/messages", content=body, cast_to=object, stream=True, stream_cls=AsyncStream[object]
+        )
 
     async def close(self) -> None:
         """Close the connections."""
