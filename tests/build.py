@@ -1,5 +1,6 @@
 """Builders: the smallest valid value of everything, and a stage that whole runs are played on."""
 
+import asyncio
 import itertools
 import json
 import sqlite3
@@ -9,27 +10,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from parley.adapters.inline import InlineQueue
 from parley.adapters.sqlite import SqliteTable
 from parley.core import event as e
 from parley.core.agent import Agent
-from parley.core.compose import Scribe
-from parley.core.delta import DraftDiscarded, DraftGrew, DraftStarted
+from parley.core.compose import Scribe, user_message
+from parley.core.delta import DraftDiscarded, DraftGrew, DraftStarted, Output, Rotated
 from parley.core.errors import ModelError, ModelFailure
 from parley.core.fold import fold
 from parley.core.limits import Limits
 from parley.core.outcome import Word, decide
 from parley.core.session import Call, Session
-from parley.core.tool import Effect, Tool, tool
+from parley.core.tool import Effect, Tool, ToolOutcome, tool
 from parley.core.value import ErrorDetail, RetryStatus, StopReason, TextBlock, Usage
-from parley.engine import Engine, Output
+from parley.engine import Engine
+from parley.ports import Table
 from parley.runner import Runner
-from parley.store import Claim, Head, Ref, Store
+from parley.store import Claim, Head, Once, Ref, Store
 from parley.store.head import milliseconds
+from parley.store.keys import SHOWN
+from parley.store.work import work
+from parley.sweeper import Sweeper
 
 from tests.fakes.anthropic_rules import sign
 from tests.fakes.blobs import MemoryBlobs
 from tests.fakes.clock import NOON, VirtualClock
 from tests.fakes.flaky_table import FlakyTable
+from tests.fakes.hints import KeptHints
 from tests.fakes.ids import CountingIds
 from tests.fakes.model import Answers, Play, Raw
 from tests.fakes.toolbox import Play as ToolPlay
@@ -152,9 +159,9 @@ FILE = a_tool("file", "idempotent")
 LOOK = a_tool("look", "read")
 
 
-def agent(*tools: Tool, id: str = "bank", **limits: Any) -> Agent:
+def agent(*tools: Tool, id: str = "bank", prompt: str = "Be brief.", **limits: Any) -> Agent:
     """Make an agent that has a tool of each effect, unless others are given."""
-    return Agent(id=id, prompt="Be brief.", tools=tools or (PAY, FILE, LOOK), limits=Limits(**limits))
+    return Agent(id=id, prompt=prompt, tools=tools or (PAY, FILE, LOOK), limits=Limits(**limits))
 
 
 # Raw streams of a model, as the Messages API sends them.
@@ -256,7 +263,18 @@ class Stage:
         self.table = FlakyTable(self.sqlite)
         self.store = Store.over(self.table, self.blobs, self.clock, self.ids)
         self.engine = Engine(self.store, self.model, self.tools, self.clock, self.ids)
-        self.runner = Runner(self.engine, {self.agent.id: self.agent})
+        self.queue = KeptHints()
+        self.runner = Runner(self.engine, {self.agent.id: self.agent}, self.queue)
+
+    @property
+    def inline(self) -> InlineQueue:
+        """A queue whose hints are followed here, as on a laptop."""
+        return InlineQueue(lambda tenant, session_id: self.runner.nudge(Ref(tenant, session_id)))
+
+    @property
+    def sweeper(self) -> Sweeper:
+        """A sweeper whose hints are followed here."""
+        return Sweeper(self.store, self.inline)
 
     def another(self) -> "Stage":
         """Start a second process."""
@@ -282,7 +300,7 @@ class Stage:
         known = await self.sqlite.get(ref.shown())
         if not known:
             options = {"new": head(ref)} | options
-        return await self.store.drives.begin(ref, self.agent, text, **options)
+        return await self.store.claims.begin(ref, self.agent, text, **options)
 
     async def drive(self, claim: Claim | None = None) -> list[Output]:
         """Drive a run to its end and return all that was said."""
@@ -291,7 +309,7 @@ class Stage:
 
     async def take_over(self, ref: Ref | None = None) -> Claim:
         """Claim the open run as a driver does that believes the last one dead."""
-        claim = await self.store.drives.take_over(ref or self.ref, void_lease=True)
+        claim = await self.store.claims.take_over(ref or self.ref, void_lease=True)
         assert claim is not None
         return claim
 
@@ -305,6 +323,44 @@ class Stage:
             Scribe(self.ids.new, self.clock.now, lock.run), session, call_id, Word(outcome, attempt, result), "ann"
         )
         await self.store.drives.wake(self.ref, lock, session, words)
+
+    async def park(self) -> str:
+        """Leave a run that waits for a person's word on this call."""
+        self.plays(answer(asked("pay")), pay=ToolOutcome("unknown", "?"))
+        await self.drive()
+        [use] = only(e.AgentToolUse, await self.log())
+        return use.id
+
+    async def finish(self, claim: Claim | None = None) -> None:
+        """Write the end of a run that nobody has driven."""
+        claim = claim or await self.begin()
+        closing: list[e.Event] = [event(e.RunFinished, run_id=claim.run_id), idle()]
+        await self.store.drives.settle(claim, claim.session, closing, claim.unsealed_bytes)
+
+    async def send(
+        self, *texts: str, ref: Ref | None = None, once: Once | None = None, task_id: str | None = None
+    ) -> list[e.UserMessage]:
+        """Let messages wait."""
+        writes = Scribe(self.ids.new, self.clock.now, None, task_id)
+        messages = [user_message(writes, text) for text in texts]
+        await self.store.inputs.put(ref or self.ref, messages, once=once)
+        return messages
+
+    async def follow_hints(self) -> None:
+        """Follow hints here until all is quiet."""
+        while self.runner.tasks or self.queue.hints:
+            await asyncio.gather(*self.runner.tasks)
+            while self.queue.hints:
+                await self.runner.nudge(self.queue.hints.pop(0))
+
+    async def ended(self, ref: Ref | None = None, runs: int = 1) -> list[e.Event]:
+        """Wait until so many runs have ended and the session is idle; return its log."""
+        async with asyncio.timeout(2):
+            while True:
+                log = await self.log(ref)
+                if log and isinstance(log[-1], e.StatusIdle) and len(only(e.RunStarted, log)) >= runs:
+                    return log
+                await asyncio.sleep(0.005)
 
     async def log(self, ref: Ref | None = None) -> list[e.Event]:
         """Read the whole log."""
@@ -336,6 +392,12 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
             assert each.model.problems == []
 
 
+async def settled() -> None:
+    """Let everything that can happen, happen."""
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+
+
 def types(outputs: Iterable[Output]) -> list[str]:
     """Name outputs; pieces of one draft count once."""
     names: list[str] = []
@@ -348,6 +410,8 @@ def types(outputs: Iterable[Output]) -> list[str]:
                     names.append("draft grew")
             case DraftDiscarded():
                 names.append("draft discarded")
+            case Rotated():
+                names.append("rotated")
             case _:
                 names.append(output.type)
     return names
@@ -356,3 +420,8 @@ def types(outputs: Iterable[Output]) -> list[str]:
 def only(kind: type[E], outputs: Iterable[Output]) -> list[E]:
     """Pick the events of one type."""
     return [output for output in outputs if isinstance(output, kind)]
+
+
+async def tombstones(table: Table) -> list[Ref]:
+    """Name the sessions that wait for the sweep."""
+    return [ref async for ref, sk in work(table) if sk == SHOWN]

@@ -7,6 +7,7 @@ each time the conversation comes back with more. Where a step says nothing, the 
 
     [[text 200x8]]               200 deltas of 8 characters; delta i is i, padded with zeros, and a space
     [[text 200x8 delay=0.05]]    each delta is a write of its own, 0.05 s after the last (delay=0: no wait)
+    [[text 200x8 gate=WORD]]     each delta waits for a POST /_gates/WORD of its own
     [[say any words]]            these words
     [[recall]]                   a JSON list of all user texts so far
     [[count]]                    messages=3 user_texts=2 tool_results=0
@@ -48,7 +49,7 @@ from tests.fakes.anthropic_rules import PLAIN_ID, THOUGHT_ID, Json, blocks_of, s
 OPEN = re.compile(r"\[\[(?:(then)\b\s*)?(?:(text|say|think|tool|fault|recall|count)\b)?[ \t]*")
 TOOL = re.compile(r"([a-zA-Z0-9_-]{1,128})\s*")
 CLOSE = re.compile(r"\s*\]\]")
-TEXT = re.compile(r"(\d{1,6})x(\d{1,6})(?:\s+delay=(\d+(?:\.\d+)?))?")
+TEXT = re.compile(r"(\d{1,6})x(\d{1,6})(?:\s+delay=(\d+(?:\.\d+)?)|\s+gate=(\w+))?")
 STATUSES = {
     "400": "invalid_request_error", "401": "authentication_error", "403": "permission_error",
     "404": "not_found_error", "413": "request_too_large", "429": "rate_limit_error", "500": "api_error",
@@ -87,6 +88,7 @@ class Block:
     text: str
     size: int = DELTA_CHARS
     delay: float | None = None  # seconds between deltas, each then a write of its own
+    gate: str = ""  # what each delta waits for
     name: str = ""
     id: str = ""
     signature: str = ""
@@ -250,11 +252,12 @@ def _read_word(word: str, rest: str, step: Step, number: int) -> None:
 def _read_text(rest: str) -> Block:
     match = TEXT.fullmatch(rest)
     if not match:
-        raise Unscripted(f"[[text {rest}]] is not COUNTxSIZE with an optional delay=SECONDS")
+        raise Unscripted(f"[[text {rest}]] is not COUNTxSIZE with an optional delay=SECONDS or gate=WORD")
     count, size = int(match[1]), int(match[2])
     if not 0 < count * size <= MAX_TEXT_CHARS:
         raise Unscripted(f"[[text {rest}]] is empty or too long")
-    return Block("text", _filler(count, size), size, float(match[3]) if match[3] else None)
+    delay = float(match[3]) if match[3] else None
+    return Block("text", _filler(count, size), size, delay, match[4] or "")
 
 
 @lru_cache(maxsize=64)

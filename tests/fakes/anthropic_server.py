@@ -9,6 +9,7 @@ what is answered, and the directives a user text may hold, in `anthropic_script`
     POST /v1/messages        streaming or not; needs x-api-key or a bearer token, and anthropic-version
     GET /_requests           what came in, oldest first; ?bodies=1 with the bodies, if they are kept
     DELETE /_requests        forgets them
+    POST /_gates/WORD        lets one delta through, of those that a script holds back
     GET /healthz
 
 Sources: events, errors and usage as in the types of the anthropic package 2.11, read 2026-11-20.
@@ -24,7 +25,7 @@ import socket
 import sys
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -73,11 +74,12 @@ class Gone(Exception):
 
 
 class Frame(NamedTuple):
-    """Bytes of the stream, the type of delta they hold, and seconds to wait before a write of their own."""
+    """Bytes of the stream, the type of delta they hold, and what they wait for before a write of their own."""
 
     data: bytes
     delta: str = ""
     wait: float | None = None
+    gate: str = ""
 
 
 class Usage(NamedTuple):
@@ -170,6 +172,7 @@ class FakeApi:
         self.ledger = Ledger(keep_bodies=keep_bodies)
         self._cache = PromptCache()
         self._failed: OrderedDict[tuple[str | bytes, str], int] = OrderedDict()
+        self._gates: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(0))
         self._fresh_ids = fresh_ids
         self._bind_thinking = bind_thinking
 
@@ -184,6 +187,9 @@ class FakeApi:
                 await _respond(send, 200, self.ledger.dump(bodies=b"bodies=1" in scope["query_string"]))
             case "DELETE", "/_requests":
                 self.ledger.clear()
+                await _respond(send, 204, b"")
+            case "POST", path if path.startswith("/_gates/"):
+                self._gates[path.removeprefix("/_gates/")].release()
                 await _respond(send, 204, b"")
             case "GET", "/healthz":
                 await _respond(send, 200, b'{"status": "ok"}')
@@ -247,7 +253,23 @@ class FakeApi:
             return
         await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS + headers})
         frames, drops = broken(frames_of(reply, usage), fault, request_id)
-        await _send_frames(frames, receive, send, drops=drops)
+        await self._send_frames(frames, receive, send, drops=drops)
+
+    async def _send_frames(self, frames: list[Frame], receive: Receive, send: Send, *, drops: bool) -> None:
+        """Write frames, many at once unless one must wait or stand alone; then end the body, or do not."""
+        ready = bytearray()
+        for frame in frames:
+            if ready and (frame.wait is not None or frame.gate or len(ready) >= WRITE_BYTES):
+                await send({"type": "http.response.body", "body": bytes(ready), "more_body": True})
+                ready.clear()
+            if frame.wait:
+                await _wait(receive, frame.wait)
+            if frame.gate:
+                await _stand(receive, self._gates[frame.gate])
+            ready += frame.data
+        await send({"type": "http.response.body", "body": bytes(ready), "more_body": drops})
+        if drops:
+            raise Gone("dropped")
 
     def _due(self, turn: script.Turn) -> script.Fault | None:
         """Choose the first fault of the step that has not failed often enough yet, and count it."""
@@ -291,6 +313,7 @@ def _deltas(index: int, block: script.Block) -> list[Frame]:
             f'{head}"{kind}","{name}":{json.dumps(piece, ensure_ascii=False)}}}}}\n\n'.encode(),
             kind,
             block.delay,
+            block.gate,
         )
         for kind, name, piece in block.deltas()
     ]
@@ -336,21 +359,6 @@ def broken(frames: list[Frame], fault: script.Fault | None, request_id: str) -> 
             return frames[:end], True
 
 
-async def _send_frames(frames: list[Frame], receive: Receive, send: Send, *, drops: bool) -> None:
-    """Write frames, many at once unless one must wait or stand alone; then end the body, or do not."""
-    ready = bytearray()
-    for frame in frames:
-        if ready and (frame.wait is not None or len(ready) >= WRITE_BYTES):
-            await send({"type": "http.response.body", "body": bytes(ready), "more_body": True})
-            ready.clear()
-        if frame.wait:
-            await _wait(receive, frame.wait)
-        ready += frame.data
-    await send({"type": "http.response.body", "body": bytes(ready), "more_body": drops})
-    if drops:
-        raise Gone("dropped")
-
-
 async def _send_whole(
     send: Send,
     reply: script.Reply,
@@ -379,6 +387,16 @@ async def _wait(receive: Receive, seconds: float) -> None:
     except TimeoutError:
         return
     raise Gone("client left")
+
+
+async def _stand(receive: Receive, gate: asyncio.Semaphore) -> None:
+    """Wait to be let through, but not longer than the client stays."""
+    left, let = asyncio.ensure_future(receive()), asyncio.ensure_future(gate.acquire())
+    done, waiting = await asyncio.wait({left, let}, return_when=asyncio.FIRST_COMPLETED)
+    for each in waiting:
+        each.cancel()
+    if left in done:
+        raise Gone("client left")
 
 
 async def _body(receive: Receive) -> bytes:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
+from parley.core.errors import Unavailable
 from parley.ports import ConditionFailed, Index, Item, Key, Op, Page, Table, WriteUncertain
 
 Fault = Literal["conflict", "lost", "unconfirmed", "crash", "crash_after"]
@@ -25,6 +26,8 @@ class FlakyTable:
         self.hooks: dict[int, Hook] = {}
         self.page_limit: int | None = None
         """At most so many items are looked at for one page, as when they are large."""
+        self.away = False
+        """Whether reads are not answered."""
 
     def fail_next(self, *faults: Fault, times: int = 1) -> None:
         """Let the next writes go wrong, one after the other."""
@@ -60,6 +63,8 @@ class FlakyTable:
         await self.table.close()
 
     async def get(self, key: Key) -> Item | None:
+        if self.away:
+            raise Unavailable("The table does not answer.")
         return await self.table.get(key)
 
     async def query(
@@ -73,6 +78,8 @@ class FlakyTable:
         cursor: Item | None = None,
         index: Index | None = None,
     ) -> Page:
+        if self.away:
+            raise Unavailable("The table does not answer.")
         limits = [each for each in (limit, self.page_limit) if each is not None]
         return await self.table.query(
             pk,

@@ -89,3 +89,12 @@ def test_tools_are_told_to_the_model_as_the_same_bytes_each_time() -> None:
     assert json.loads(agent.tools_json) == [
         {"name": "pay", "description": "Act.", "input_schema": a_tool("pay").input_schema}
     ]
+
+
+def test_a_function_without_the_decorator_is_told_what_it_lacks() -> None:
+    def pay() -> str:
+        """Pay."""
+        return "paid"
+
+    with pytest.raises(ValueError, match="'pay' is a plain function: put @tool above it"):
+        Agent.model_validate({"id": "bank", "prompt": "-", "tools": [pay]})

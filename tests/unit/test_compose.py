@@ -12,14 +12,14 @@ from parley.core.compose import Scribe
 from parley.core.errors import ModelError
 from parley.core.fold import fold
 from parley.core.limits import MAX_BLOCKS_PER_ANSWER, MAX_TOOL_OUTPUT_BYTES
-from parley.core.run import AskPerson, CallModel, CallTools, Fail, Finish, Wait
+from parley.core.run import AskPerson, CallModel, CallTools, Fail, Finish, HandOver, Wait
 from parley.core.session import Run, Session
 from parley.core.tool import ToolOutcome
 from parley.core.value import Usage
 from parley.store.entry import MAX_EVENTS
 
 from tests import build
-from tests.build import a_tool, agent, answer, asked, call, only, said, scribe, thought, types
+from tests.build import a_tool, agent, answer, asked, call, message, only, said, scribe, thought, types
 from tests.fakes.clock import NOON
 from tests.fakes.ids import CountingIds
 
@@ -61,11 +61,21 @@ def test_what_was_fixed_earlier_is_kept() -> None:
 
 
 def test_a_run_opens_with_the_message_and_ends_its_opening_with_the_claim() -> None:
-    opening = compose.opening(scribe(), agent(), "Hi", 3)
+    opening = compose.opening(scribe(), agent(), message(), 3)
 
     assert types(opening) == snapshot(["user.message", "run.started", "session.status_running", "run.claimed"])
     assert only(e.RunClaimed, opening)[0].epoch == 3
     assert only(e.RunStarted, opening)[0].agent_version == agent().version
+
+
+def test_a_message_that_has_waited_keeps_its_id_and_the_moment_it_came_and_is_processed_now() -> None:
+    came = NOON - timedelta(minutes=5)
+    waited = message("Hi", id="sevt_waited", created_at=came, processed_at=came)
+
+    opened, *_ = compose.opening(scribe("run_7", "ticket"), agent(), waited, 3)
+
+    assert (opened.id, opened.created_at, opened.processed_at) == ("sevt_waited", came, NOON)
+    assert (opened.run_id, opened.task_id) == ("run_7", "ticket")
 
 
 def test_a_take_over_claims_first() -> None:
@@ -75,6 +85,13 @@ def test_a_take_over_claims_first() -> None:
 @pytest.mark.parametrize("step", [CallModel(), Wait()])
 def test_asking_the_model_and_waiting_store_nothing_before(step: CallModel | Wait) -> None:
     assert announced(step) == []
+
+
+def test_a_hand_over_says_so() -> None:
+    [said_so] = announced(HandOver())
+
+    assert isinstance(said_so, e.StatusRescheduled)
+    assert said_so.reason == "handed_over"
 
 
 def test_calls_that_change_something_are_announced_and_reads_are_not() -> None:
@@ -177,6 +194,18 @@ def test_an_answer_stands_between_its_start_and_its_end() -> None:
     assert (message.author.agent_id, message.author.model) == ("bank", agent().model)
     assert (use.input, use.provider_id) == ({"a": 1}, "toolu_x")
     assert (end.model_request_start_id, end.stop_reason, end.is_error) == (events[0].id, "tool_use", False)
+
+
+def test_a_message_names_the_model_that_says_it_answered() -> None:
+    accumulator = Accumulator()
+    for raw in answer(said()):
+        accumulator.take({**raw, "message": {**raw["message"], "model": "scripted"}} if "message" in raw else raw)
+
+    events = compose.answer_events(scribe(), agent(), accumulator.answer(), NOON, {})
+
+    [message] = only(e.AgentMessage, events)
+    assert message.author is not None
+    assert message.author.model == "scripted"
 
 
 def test_the_largest_answer_and_the_intents_of_its_calls_fit_one_entry() -> None:

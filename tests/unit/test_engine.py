@@ -11,6 +11,7 @@ from parley.core.delta import DraftDiscarded, DraftGrew, DraftStarted
 from parley.core.errors import Fenced
 from parley.core.fold import fold
 from parley.core.limits import MAX_BLOCKS_PER_ANSWER
+from parley.core.run import Fail
 from parley.core.tool import ToolContext, ToolOutcome
 
 from tests import build
@@ -454,7 +455,7 @@ async def test_after_a_deploy_thinking_of_the_older_agent_is_left_out(stage: Sta
     await stage.drive()
     newer = build.agent(build.PAY)
 
-    claim = await stage.store.drives.begin(stage.ref, newer, "Again")
+    claim = await stage.store.claims.begin(stage.ref, newer, "Again")
     _ = [output async for output in stage.engine.drive(claim, newer)]
 
     kinds = [block["type"] for message in stage.model.messages for block in message["content"]]
@@ -851,14 +852,18 @@ async def test_an_unknown_outcome_does_not_hold_up_its_neighbours(stage: Stage) 
     assert only(e.StatusIdle, outputs)[-1].stop_reason.type == "requires_action"
 
 
+GONE = Fail("agent_not_found", "It is gone.")
+
+
 async def test_a_run_that_is_given_up_says_so_and_keeps_the_callers_task(stage: Stage) -> None:
     await stage.begin(task_id="ticket-7")
     claim = await stage.take_over()
 
-    await stage.engine.give_up(claim, "bank")
+    outputs = [event async for event in stage.engine.give_up(claim, stage.agent, GONE)]
 
-    [failed] = only(e.RunFailed, await stage.log())
+    [failed] = only(e.RunFailed, outputs)
     assert (failed.code, failed.run_id, failed.task_id) == ("agent_not_found", claim.run_id, "ticket-7")
+    assert [*claim.events, *(await stage.log())[-2:]] == outputs
 
 
 async def test_a_run_is_given_up_even_when_somebody_else_writes_at_the_same_time(stage: Stage) -> None:
@@ -866,8 +871,9 @@ async def test_a_run_is_given_up_even_when_somebody_else_writes_at_the_same_time
     claim = await stage.take_over()
     stage.table.before_next(lambda: word_of_another(stage))
 
-    await stage.engine.give_up(claim, "bank")
+    outputs = [event async for event in stage.engine.give_up(claim, stage.agent, GONE)]
 
+    assert outputs == (await stage.log())[-len(outputs) :]
     assert types(await stage.log())[-2:] == ["run.failed", "session.status_idle"]
 
 
@@ -885,7 +891,7 @@ async def test_a_crash_at_any_write_is_followed_by_a_run_that_ends_visibly_and_p
         await stage.drive()
     healer = stage.another().plays(answer(said("I go on.")), answer(said("I go on.")))
 
-    claim = await stage.store.drives.take_over(stage.ref, void_lease=True)
+    claim = await stage.store.claims.take_over(stage.ref, void_lease=True)
     if claim:
         await healer.drive(claim)
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from parley.core import event as e
 from parley.core.fold import fold
-from parley.core.run import AskPerson, CallModel, CallTools, Fail, Finish, Step, Wait, next_step
+from parley.core.run import AskPerson, CallModel, CallTools, Fail, Finish, HandOver, Step, Wait, next_step
 from parley.core.session import Call, Session
 
 from tests import build
@@ -191,6 +191,72 @@ def test_a_run_that_kills_its_drivers_is_poisoned() -> None:
     over = after(*opened(), *claims, max_claims=3)
     assert isinstance(over, Fail)
     assert over.code == "poisoned"
+
+
+# Handing over.
+
+SLOW = build.a_tool("slow", "read", timeout_seconds=90.0)
+FROM_NOW_ON = event(e.RunClaimed, epoch=2)
+
+
+def within(seconds_left: float, *events: e.Event, **limits: Any) -> Step:
+    """Decide what follows these events when the driver has so much time."""
+    an_agent = build.agent(build.PAY, build.LOOK, SLOW, tool_timeout_seconds=20.0, **limits)
+    return next_step(fold(Session(id="sesn_1"), events), an_agent, seconds_left)
+
+
+RESCHEDULED = event(e.StatusRescheduled, reason="model_retry", after_seconds=4.0)
+
+
+@pytest.mark.parametrize(
+    ("events", "needs"),
+    [
+        ([*answered(tool_use()), result()], 45),
+        ([*failed_call(), RESCHEDULED], 45 + 4),
+        (answered(tool_use(name="pay")), 20),
+        (answered(tool_use("a", name="look"), tool_use("b", name="slow"), tool_use("c", name="pay")), 90),
+    ],
+    ids=["a model call", "a model call after a pause", "a tool", "the longest of several tools"],
+)
+def test_a_step_that_may_not_fit_is_left_to_another_driver(events: list[e.Event], needs: float) -> None:
+    too_short = within(needs - 0.1, *opened(), *events, model_reserve_seconds=45)
+    enough = within(needs, *opened(), *events, model_reserve_seconds=45)
+
+    assert too_short == HandOver()
+    assert enough == after(*opened(), *events, model_reserve_seconds=45)
+
+
+def test_a_call_of_an_unknown_tool_takes_no_time() -> None:
+    assert names(within(0, *opened(), *answered(tool_use(name="gone")))) == ["call"]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        answered(SAID),
+        answered(SAID, stop_reason="refusal"),
+        failed_call("terminal"),
+        [*answered(tool_use()), intended()],
+    ],
+    ids=["finish", "refused", "give up", "ask a person"],
+)
+def test_what_ends_a_drive_needs_no_time(events: list[e.Event]) -> None:
+    for seconds_left in (0, -1):
+        assert isinstance(within(seconds_left, *opened(), *events), Finish | Fail | AskPerson)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [],
+        [*answered(tool_use()), FROM_NOW_ON],
+        [*answered(tool_use()), result(), FROM_NOW_ON],
+        [*failed_call(), FROM_NOW_ON],
+    ],
+    ids=["a new run", "calls", "results", "a failure"],
+)
+def test_a_driver_that_has_not_made_a_step_yet_tries_however_short_its_time(events: list[e.Event]) -> None:
+    assert isinstance(within(0, *opened(), *events), CallModel | CallTools)
 
 
 # Nothing to do.

@@ -1,40 +1,24 @@
 """Runs as tasks: listeners come and go, drivers die, and the log is what counts."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
-from typing import Any
 
 import pytest
 from inline_snapshot import snapshot
 from parley.core import event as e
-from parley.core.delta import DraftDiscarded, DraftStarted
-from parley.core.errors import SessionBusy, Unavailable
-from parley.core.tool import ToolContext, ToolOutcome
-from parley.engine import Output
-from parley.ports import Put, Update
-from parley.runner import Runner
+from parley.core.delta import DraftDiscarded, DraftStarted, Output
+from parley.core.errors import SessionBusy
+from parley.core.tool import ToolOutcome
+from parley.follow import follow, tail
+from parley.ports import Update
 from parley.store import Ref
 
-from tests.build import Stage, answer, asked, only, said, types
+from tests.build import Stage, answer, asked, only, said, settled, types
+from tests.fakes.gate import Gate
+from tests.fakes.hints import KeptHints
 
 pytestmark = pytest.mark.anyio
-
-
-class Gate:
-    """Something that a model or a tool waits for; `reached` when it does."""
-
-    def __init__(self) -> None:
-        self.reached = asyncio.Event()
-        self.opened = asyncio.Event()
-
-    async def __call__(self) -> None:
-        self.reached.set()
-        await self.opened.wait()
-
-    async def tool(self, arguments: dict[str, Any], context: ToolContext) -> ToolOutcome:
-        await self()
-        return ToolOutcome("ok", "done")
 
 
 async def heard(batches: AsyncIterator[Sequence[Output]]) -> list[Output]:
@@ -45,23 +29,7 @@ async def heard(batches: AsyncIterator[Sequence[Output]]) -> list[Output]:
 async def run(stage: Stage, text: str = "Hi") -> list[Output]:
     """Start a run and listen to its end."""
     claim = await stage.begin(text)
-    return await heard(stage.runner.follow(claim, stage.runner.start(claim, stage.agent)))
-
-
-async def ended(stage: Stage, ref: Ref | None = None) -> list[e.Event]:
-    """Wait until the session is idle; return its log."""
-    async with asyncio.timeout(2):
-        while True:
-            log = await stage.log(ref)
-            if log and isinstance(log[-1], e.StatusIdle):
-                return log
-            await asyncio.sleep(0.005)
-
-
-async def settled() -> None:
-    """Let everything that can happen, happen."""
-    for _ in range(20):
-        await asyncio.sleep(0.001)
+    return await heard(follow(stage.runner, claim, stage.runner.start(claim, stage.agent)))
 
 
 # Listening.
@@ -94,12 +62,12 @@ async def test_a_run_goes_on_when_its_listener_has_gone(stage: Stage) -> None:
     gate = Gate()
     stage.plays([gate, *answer(said("Still here"))])
     claim = await stage.begin()
-    listening = stage.runner.follow(claim, stage.runner.start(claim, stage.agent))
+    listening = follow(stage.runner, claim, stage.runner.start(claim, stage.agent))
     await anext(aiter(listening))
 
     await listening.aclose()  # type: ignore[attr-defined]
     gate.opened.set()
-    log = await ended(stage)
+    log = await stage.ended()
 
     assert only(e.RunFinished, log)
 
@@ -108,7 +76,7 @@ async def test_a_listener_of_a_driver_that_was_taken_over_hears_the_rest_from_th
     gate, other = Gate(), stage.another().plays(answer(said("From the new one")))
     stage.plays([gate, *answer(said("From the old one"))])
     claim = await stage.begin()
-    listening = asyncio.create_task(heard(stage.runner.follow(claim, stage.runner.start(claim, stage.agent))))
+    listening = asyncio.create_task(heard(follow(stage.runner, claim, stage.runner.start(claim, stage.agent))))
     await gate.reached.wait()
 
     await other.runner.resume(stage.ref, void_lease=True)
@@ -123,11 +91,11 @@ async def test_a_listener_of_a_driver_that_died_hears_the_rest_when_another_take
     stage.plays(answer(asked("look")), answer(said("Alive")))
     claim = await stage.begin()
     stage.table.fail_next("crash_after")
-    listening = asyncio.create_task(heard(stage.runner.follow(claim, stage.runner.start(claim, stage.agent))))
+    listening = asyncio.create_task(heard(follow(stage.runner, claim, stage.runner.start(claim, stage.agent))))
     await settled()
 
     stage.clock.advance(60)
-    await stage.runner.recover()
+    await stage.sweeper.sweep()
     outputs = await listening
 
     assert only(e.EventBase, outputs) == await stage.log()
@@ -139,7 +107,7 @@ async def test_drafts_of_a_driver_that_was_taken_over_are_discarded(stage: Stage
     begun, grown, *rest = answer(said("Half", "way"))[1:]
     stage.plays([begun, grown, gate, *rest])
     claim = await stage.begin()
-    listening = asyncio.create_task(heard(stage.runner.follow(claim, stage.runner.start(claim, stage.agent))))
+    listening = asyncio.create_task(heard(follow(stage.runner, claim, stage.runner.start(claim, stage.agent))))
     await gate.reached.wait()
 
     await other.runner.resume(stage.ref, void_lease=True)
@@ -154,12 +122,12 @@ async def test_a_machine_that_slept_past_its_lease_does_not_take_its_own_run_ove
     gate = Gate()
     stage.plays([gate, *answer(said("Still here"))])
     claim = await stage.begin()
-    listening = asyncio.create_task(heard(stage.runner.follow(claim, stage.runner.start(claim, stage.agent))))
+    listening = asyncio.create_task(heard(follow(stage.runner, claim, stage.runner.start(claim, stage.agent))))
     await gate.reached.wait()
     lapsed = {"lease_until": 0}
     await stage.sqlite.write(Update(stage.ref.lock(), set=lapsed))
 
-    await stage.runner.recover()
+    await stage.sweeper.sweep()
     gate.opened.set()
     outputs = await listening
 
@@ -172,7 +140,7 @@ async def test_who_waits_for_a_run_that_nobody_drives_gets_it_driven(stage: Stag
     other = stage.another().plays(answer(said("Taken over")))
 
     async with asyncio.timeout(10):
-        outputs = await heard(other.runner.tail(stage.ref, claim.run_id, claim.events[0].seq - 1))
+        outputs = await heard(tail(other.runner, stage.ref, claim.run_id, claim.events[0].seq - 1))
 
     assert only(e.RunFinished, outputs)
     assert types(await stage.log()).count("run.claimed") == 2
@@ -182,7 +150,7 @@ async def test_a_replay_that_waits_gives_a_sign_of_life_every_ten_seconds(stage:
     claim = await stage.begin()
     began, quiet = stage.clock.now(), 0
 
-    async for batch in stage.runner.tail(stage.ref, claim.run_id, claim.session.seq):
+    async for batch in tail(stage.runner, stage.ref, claim.run_id, claim.session.seq):
         quiet += not batch
         if (stage.clock.now() - began).total_seconds() > 35:
             break
@@ -197,7 +165,7 @@ async def test_a_replay_tells_one_run_and_no_other(stage: Stage) -> None:
     _, second, _ = only(e.RunStarted, await stage.log())
     assert second.run_id is not None
 
-    outputs = await heard(stage.runner.tail(stage.ref, second.run_id, second.seq - 2))
+    outputs = await heard(tail(stage.runner, stage.ref, second.run_id, second.seq - 2))
 
     assert {event.run_id for event in only(e.EventBase, outputs)} == {second.run_id}
     assert [message.content[0].text for message in only(e.AgentMessage, outputs)] == ["Two"]
@@ -210,7 +178,7 @@ async def test_a_replay_follows_a_run_that_is_still_at_work(stage: Stage) -> Non
     claim = await stage.begin()
     stage.runner.start(claim, stage.agent)
 
-    listening = asyncio.create_task(heard(stage.another().runner.tail(stage.ref, claim.run_id, 0)))
+    listening = asyncio.create_task(heard(tail(stage.another().runner, stage.ref, claim.run_id, 0)))
     await gate.reached.wait()
     gate.opened.set()
     outputs = await listening
@@ -223,7 +191,7 @@ async def test_a_replay_ends_when_the_session_is_deleted(stage: Stage) -> None:
     stage.plays([gate, *answer(said())])
     claim = await stage.begin()
     stage.runner.start(claim, stage.agent)
-    listening = asyncio.create_task(heard(stage.runner.tail(stage.ref, claim.run_id, 0)))
+    listening = asyncio.create_task(heard(tail(stage.runner, stage.ref, claim.run_id, 0)))
 
     await stage.store.sessions.delete(stage.ref)
 
@@ -235,7 +203,7 @@ async def test_a_listener_hears_the_end_when_the_session_is_deleted(stage: Stage
     gate = Gate()
     stage.plays(answer(asked("look")), look=gate.tool)
     claim = await stage.begin()
-    listening = asyncio.create_task(heard(stage.runner.follow(claim, stage.runner.start(claim, stage.agent))))
+    listening = asyncio.create_task(heard(follow(stage.runner, claim, stage.runner.start(claim, stage.agent))))
     await gate.reached.wait()
 
     await stage.store.sessions.delete(stage.ref)
@@ -262,7 +230,7 @@ async def test_a_run_at_work_keeps_its_lease(stage: Stage) -> None:
         assert await stage.another().runner.resume(stage.ref) is None
     gate.opened.set()
 
-    assert only(e.RunFinished, await ended(stage))
+    assert only(e.RunFinished, await stage.ended())
 
 
 async def test_a_renewal_that_the_store_does_not_answer_is_tried_again_later(stage: Stage) -> None:
@@ -281,7 +249,7 @@ async def test_a_renewal_that_the_store_does_not_answer_is_tried_again_later(sta
 
     _, lock = await stage.store.sessions.open(stage.ref)
     assert lock.lease_until_ms == stage.clock.milliseconds() + 30_000
-    assert only(e.RunFinished, await ended(stage))
+    assert only(e.RunFinished, await stage.ended())
 
 
 async def test_a_driver_that_hangs_is_stopped_once_another_has_its_run(stage: Stage) -> None:
@@ -333,7 +301,6 @@ async def test_a_session_that_waits_for_a_person_is_never_taken_over(stage: Stag
 
     assert await stage.runner.resume(stage.ref) is None
     assert await stage.runner.resume(stage.ref, void_lease=True) is None
-    await stage.runner.recover(void_leases=True)
 
     assert stage.rows() == before
 
@@ -363,9 +330,11 @@ async def test_of_two_processes_that_take_over_one_drives(stage: Stage) -> None:
 async def test_a_run_whose_agent_is_gone_ends_visibly_and_frees_the_session(stage: Stage) -> None:
     claim = await stage.begin()
     other = stage.another()
-    other.runner = Runner(other.engine, {})
+    other.runner.agents = {}
 
-    assert await other.runner.resume(stage.ref, void_lease=True) is None
+    task = await other.runner.resume(stage.ref, void_lease=True)
+    assert task is not None
+    await task
 
     log = await stage.log()
     [failed] = only(e.RunFailed, log)
@@ -390,106 +359,6 @@ async def test_a_run_taken_over_here_does_not_lose_its_place_to_the_end_of_the_o
     assert [live.task for live in stage.runner.live.values()] == [task]
     new.opened.set()
     await task
-
-
-# Recovery.
-
-
-async def test_recovery_takes_over_every_run_whose_driver_is_gone(stage: Stage) -> None:
-    refs = [Ref("acme", "sesn_1"), Ref("other", "sesn_2")]
-    for ref in refs:
-        await stage.begin(ref=ref)
-    other = stage.another().plays(answer(said()), answer(said()))
-    stage.clock.advance(60)
-
-    looked = await other.runner.recover()
-
-    assert looked == 2
-    for ref in refs:
-        assert only(e.RunFinished, await ended(stage, ref))
-
-
-async def test_recovery_after_a_restart_need_not_wait_for_leases(stage: Stage) -> None:
-    await stage.begin()
-    other = stage.another().plays(answer(said()))
-
-    await other.runner.recover(void_leases=True)
-
-    assert only(e.RunFinished, await ended(stage))
-
-
-async def test_recovery_looks_at_nothing_when_all_is_done(stage: Stage) -> None:
-    stage.plays(answer(said()))
-    await run(stage)
-
-    assert await stage.runner.recover() == 0
-
-
-async def test_a_session_whose_blob_is_missing_does_not_keep_others_from_recovery(stage: Stage) -> None:
-    lost, whole = Ref("acme", "sesn_1"), Ref("acme", "sesn_2")
-    await stage.begin(str(list(range(40_000))), ref=lost)
-    await stage.begin(ref=whole)
-    assert stage.blobs.kept
-    stage.blobs.kept.clear()
-    stage.clock.advance(60)
-    other = stage.another().plays(answer(said()))
-
-    with suppress(Unavailable):
-        await other.runner.recover()
-
-    assert only(e.RunFinished, await ended(stage, whole))
-
-
-async def test_a_log_that_cannot_be_read_does_not_keep_others_from_recovery(stage: Stage) -> None:
-    unreadable, whole = Ref("acme", "sesn_1"), Ref("acme", "sesn_2")
-    await stage.begin(ref=unreadable)
-    await stage.begin(ref=whole)
-    entry = await stage.sqlite.get(unreadable.entry(1))
-    assert entry
-    await stage.sqlite.write(Put(entry | {"body": b'\0{"type":"from.the.future"}'}))
-    stage.clock.advance(60)
-    other = stage.another().plays(answer(said()))
-    recovery = asyncio.create_task(other.runner.recover_for_ever(10))
-    await settled()
-    stage.clock.advance(11)
-
-    try:
-        assert only(e.RunFinished, await ended(stage, whole))
-    finally:
-        recovery.cancel()
-        await asyncio.gather(recovery, return_exceptions=True)
-
-
-async def test_recovery_goes_on_after_the_store_was_away(stage: Stage) -> None:
-    await stage.begin()
-    other = stage.another().plays(answer(said()))
-    other.table.fail_next("lost", times=8)
-    stage.clock.advance(60)
-    recovery = asyncio.create_task(other.runner.recover_for_ever(10))
-    await settled()
-    stage.clock.advance(11)
-    await settled()
-    assert types(await stage.log()).count("run.claimed") == 1
-
-    stage.clock.advance(60)
-
-    assert only(e.RunFinished, await ended(stage))
-    recovery.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await recovery
-
-
-async def test_recovery_leaves_held_leases_alone(stage: Stage) -> None:
-    other = stage.another()
-    recovery = asyncio.create_task(other.runner.recover_for_ever(10))
-
-    await stage.begin()
-    stage.clock.advance(11)
-    await settled()
-
-    assert not recovery.done()
-    recovery.cancel()
-    assert types(await stage.log()).count("run.claimed") == 1
 
 
 # Stopping.
@@ -521,12 +390,125 @@ async def test_closing_stops_what_takes_too_long_and_another_process_goes_on(sta
     await stage.another().plays(answer(said())).runner.resume(stage.ref, void_lease=True)
 
     assert stage.runner.live == {}
-    assert only(e.RunFinished, await ended(stage))
+    assert only(e.RunFinished, await stage.ended())
+
+
+async def test_what_was_stopped_can_be_taken_over_at_once_and_somebody_is_asked_to(stage: Stage) -> None:
+    gate = Gate()
+    stage.plays([gate, *answer(said())])
+    claim = await stage.begin()
+    stage.runner.start(claim, stage.agent)
+    await gate.reached.wait()
+
+    await stage.runner.close(grace_seconds=0)
+
+    _, lock = await stage.store.sessions.open(stage.ref)
+    assert (lock.run, lock.lease_until_ms) == (claim.run_id, 0)
+    assert stage.queue.hints == [stage.ref]
+    other = stage.another().plays(answer(said("I go on.")))
+    assert await other.runner.resume(stage.ref)
+    assert only(e.RunFinished, await stage.ended())
+
+
+async def test_what_was_stopped_and_is_anothers_already_is_left_to_them(stage: Stage) -> None:
+    gate = Gate()
+    stage.plays([gate, *answer(said())])
+    stage.runner.start(await stage.begin(), stage.agent)
+    await gate.reached.wait()
+    await stage.another().take_over()
+    before = stage.rows()
+
+    await stage.runner.close(grace_seconds=0)
+
+    assert stage.rows() == before
+    assert stage.queue.hints == []
+
+
+async def test_a_store_that_is_away_does_not_keep_a_process_from_closing(stage: Stage) -> None:
+    gate = Gate()
+    stage.plays([gate, *answer(said())])
+    stage.runner.start(await stage.begin(), stage.agent)
+    await gate.reached.wait()
+    stage.table.fail_next("lost", times=8)
+
+    await stage.runner.close(grace_seconds=0)
+
+    assert stage.runner.live == {}
+    assert stage.runner.tasks == set()
+    stage.clock.advance(60)
+    assert await stage.store.claims.take_over(stage.ref) is not None
+
+
+async def test_a_process_that_closes_does_not_take_its_own_run_up_again(stage: Stage) -> None:
+    gate = Gate()
+    stage.plays([gate, *answer(said())])
+    stage.runner.queue = stage.inline
+    stage.runner.start(await stage.begin(), stage.agent)
+    await gate.reached.wait()
+
+    await stage.runner.close(grace_seconds=0)
+
+    assert types(await stage.log()).count("run.claimed") == 1
+    assert stage.runner.tasks == set()
+
+
+async def test_a_turn_that_begins_while_a_process_closes_is_stopped_with_it(stage: Stage) -> None:
+    first, second = Gate(), Gate()
+    stage.plays([first, *answer(said("One."))], [second, *answer(said("Two."))])
+    stage.runner.queue = stage.inline
+    stage.runner.start(await stage.begin("One?"), stage.agent)
+    await first.reached.wait()
+    await stage.send("Two?")
+
+    closing = asyncio.create_task(stage.runner.close(grace_seconds=5))
+    await settled()
+    first.opened.set()
+    await closing
+
+    assert stage.runner.tasks == set()
+    _, lock = await stage.store.sessions.open(stage.ref)
+    assert lock.run is not None
+    assert lock.lease_until_ms == 0
+
+
+async def test_a_process_has_not_closed_before_the_hint_of_a_run_that_has_ended_is_given(stage: Stage) -> None:
+    gate = Gate()
+
+    class Slow(KeptHints):
+        async def send(self, tenant: str, session_id: str) -> None:
+            await gate()
+            await super().send(tenant, session_id)
+
+    stage.plays(answer(said()))
+    stage.runner.queue = queue = Slow()
+    claim = await stage.begin()
+    await stage.send("Next")
+    stage.runner.start(claim, stage.agent)
+    await gate.reached.wait()
+
+    closing = asyncio.create_task(stage.runner.close())
+    await settled()
+    gate.opened.set()
+    await closing
+
+    assert queue.hints == [stage.ref]
+
+
+async def test_a_process_that_has_closed_takes_hints_again(stage: Stage) -> None:
+    """A Lambda closes its runner at the end of every invocation, and is used for the next."""
+    await stage.begin()
+    stage.plays(answer(said()))
+    await stage.runner.close()
+
+    await stage.runner.nudge(stage.ref, void_lease=True)
+
+    assert only(e.RunFinished, await stage.ended())
 
 
 async def test_a_driver_that_fails_is_reported_and_its_run_stays_open_for_another(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, logger="parley")
     stage.plays(answer(said("secret words")))
     claim = await stage.begin()
     stage.table.fail_next("crash")
@@ -546,11 +528,11 @@ async def test_two_sessions_run_side_by_side(stage: Stage) -> None:
     await gate.reached.wait()
 
     quick = await stage.begin(ref=Ref("acme", "sesn_quick"))
-    outputs = await heard(stage.runner.follow(quick, stage.runner.start(quick, stage.agent)))
+    outputs = await heard(follow(stage.runner, quick, stage.runner.start(quick, stage.agent)))
 
     assert [message.content[0].text for message in only(e.AgentMessage, outputs)] == ["Quick"]
     gate.opened.set()
-    await ended(stage, Ref("acme", "sesn_slow"))
+    await stage.ended(Ref("acme", "sesn_slow"))
 
 
 async def test_with_a_second_message_the_session_is_busy_until_the_first_has_ended(stage: Stage) -> None:
@@ -562,6 +544,6 @@ async def test_with_a_second_message_the_session_is_busy_until_the_first_has_end
     with pytest.raises(SessionBusy):
         await stage.begin("Too early")
     gate.opened.set()
-    await ended(stage)
+    await stage.ended()
 
     assert only(e.RunFinished, await run(stage, "Now"))

@@ -147,7 +147,7 @@ async def test_deleting_bars_the_driver_and_frees_nothing_for_another(stage: Sta
 
     await stage.store.sessions.delete(REF)
 
-    assert await stage.store.drives.take_over(REF, void_lease=True) is None
+    assert await stage.store.claims.take_over(REF, void_lease=True) is None
     item = await stage.sqlite.get(REF.lock())
     assert item is not None
     assert (item["deleted"], item["epoch"], item.get("run")) == (True, claim.epoch + 1, None)
@@ -233,7 +233,7 @@ async def test_the_newest_activity_comes_first(stage: Stage) -> None:
     stage.clock.advance(1)
     await stage.create(Ref("acme", "sesn_99"), updated_ms=stage.clock.milliseconds())
     stage.clock.advance(1)
-    await stage.store.drives.begin(Ref("acme", ids[2]), stage.agent, "Hi")
+    await stage.store.claims.begin(Ref("acme", ids[2]), stage.agent, "Hi")
 
     order = [ids[2], "sesn_99", ids[0], ids[1], ids[3]]
     assert await walked(stage, 100) == order

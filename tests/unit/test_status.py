@@ -14,6 +14,7 @@ def test_the_table_says_what_the_wire_says() -> None:
     assert {phase: tuple(status) for phase, status in STATUS.items()} == snapshot(
         {
             "created": (None, "idle", "created"),
+            "queued": ("executing_queued", "running", "active"),
             "planning": ("planning", "running", "active"),
             "executing": ("executing", "running", "active"),
             "rescheduling": ("executing", "rescheduling", "active"),

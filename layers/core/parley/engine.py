@@ -10,6 +10,7 @@ the log ends the driver. The loop does not learn features: a new behaviour is a 
 """
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -25,17 +26,16 @@ from parley.core.compose import (
     idempotency_key,
     result_event,
 )
-from parley.core.delta import Delta, DraftDiscarded, DraftGrew, DraftStarted
+from parley.core.delta import Delta, DraftDiscarded, DraftGrew, DraftStarted, Output
 from parley.core.errors import Fenced, ModelError
 from parley.core.event import Event
 from parley.core.fold import fold
-from parley.core.run import AskPerson, CallModel, CallTools, Fail, Finish, Step, Wait, next_step
+from parley.core.run import AskPerson, CallModel, CallTools, Fail, Finish, HandOver, Step, Wait, next_step
 from parley.core.session import Call, Run, Session
 from parley.core.tool import ToolContext
+from parley.deadline import Deadline
 from parley.ports import Clock, Ids, Model, ModelRequest, Toolbox
 from parley.store import Claim, SlotTaken, Store
-
-Output = Event | Delta
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class Engine:
     clock: Clock
     ids: Ids
 
-    async def drive(self, claim: Claim, agent: Agent) -> AsyncGenerator[Output, None]:
-        """Drive a run until it closes or waits for a person, yielding what the claim stored and all that follows.
+    async def drive(self, claim: Claim, agent: Agent, deadline: Deadline | None = None) -> AsyncGenerator[Output, None]:
+        """Drive a run until it closes, waits for a person or is handed over; yield what the claim stored and all after.
 
         Raises:
             Fenced: another driver has the run, or the session is gone.
@@ -88,7 +88,7 @@ class Engine:
             yield event
         while True:
             decided = fold(drive.session, drive.facts)
-            step = next_step(decided, agent)
+            step = next_step(decided, agent, deadline.seconds_left() if deadline else math.inf)
             announced = announcement(scribe, step, decided.run or drive.run, decided.id, agent)
             said, stands = await self._store(drive, step, [*drive.facts, *announced])
             for event in said:
@@ -96,7 +96,7 @@ class Engine:
             if not stands:
                 continue
             drive.facts = []
-            if isinstance(step, Finish | Fail | AskPerson | Wait):
+            if step.ends_drive:
                 return
             async with aclosing(self._act(drive, step)) as outputs:
                 async for output in outputs:
@@ -112,23 +112,24 @@ class Engine:
         run = claim.session.run
         return Scribe(self.ids.new, self.clock.now, claim.run_id, run.task_id if run else None)
 
-    async def give_up(self, claim: Claim, agent_id: str) -> None:
-        """Close a claimed run whose agent is not deployed any more."""
-        gone = Fail("agent_not_found", f"Agent '{agent_id}' is not deployed any more.")
-        stand_in = Agent(id=agent_id or "gone", prompt="-")
-        drive = Drive(claim, stand_in, self._scribe(claim), claim.session, claim.unsealed_bytes)
+    async def give_up(self, claim: Claim, agent: Agent, why: Fail) -> AsyncGenerator[Event, None]:
+        """Close a claimed run that cannot be driven, yielding what the claim stored and its end."""
+        drive = Drive(claim, agent, self._scribe(claim), claim.session, claim.unsealed_bytes)
+        for event in claim.events:
+            yield event
         stands = False
         while not stands and drive.run.open:
-            _, stands = await self._store(drive, gone, closing_events(drive.scribe, gone, drive.run))
+            said, stands = await self._store(drive, why, closing_events(drive.scribe, why, drive.run))
+            for event in said:
+                yield event
 
     async def _store(self, drive: Drive, step: Step, events: Sequence[Event]) -> tuple[Sequence[Event], bool]:
         """Append, or settle the run with its last events; when others wrote first, return theirs: decide again."""
         if not events:
             return (), True
-        settles = isinstance(step, Finish | Fail | AskPerson)
         drives = self.store.drives
         try:
-            if settles:
+            if step.ends_drive and not isinstance(step, Wait):
                 stored = await drives.settle(drive.claim, drive.session, events, drive.unsealed)
             else:
                 stored = await drives.append(drive.claim, drive.session, events)
@@ -170,7 +171,7 @@ class Engine:
             case CallTools():
                 async for facts in self._call_tools(drive, step.calls):
                     yield facts
-            case AskPerson() | Wait() | Finish() | Fail():
+            case AskPerson() | Wait() | HandOver() | Finish() | Fail():
                 return
 
     async def _call_model(self, drive: Drive) -> AsyncGenerator[Delta | Facts, None]:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-Nudge = Callable[[str, str], Awaitable[None]]
+Nudge = Callable[[str, str], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)

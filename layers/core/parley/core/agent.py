@@ -15,7 +15,7 @@ DEFAULT_MODEL = "claude-sonnet-5-5"
 
 
 class Agent(BaseModel):
-    """What a user writes in `layers/agent/agent.py`."""
+    """What a user writes in a file of `layers/agent`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -36,6 +36,14 @@ class Agent(BaseModel):
     tools: tuple[Tool, ...] = ()
 
     limits: Limits = Limits()
+
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _are_tools(cls, tools: object) -> object:
+        for each in tools if isinstance(tools, list | tuple) else ():
+            if callable(each) and not isinstance(each, Tool):
+                raise ValueError(f"'{getattr(each, '__name__', each)}' is a plain function: put @tool above it")
+        return tools
 
     @field_validator("tools")
     @classmethod

@@ -91,6 +91,8 @@ class Answer:
     blocks: tuple[Draft, ...]
     stop_reason: str
     usage: Usage
+    model: str = ""
+    """Which model says that it answered."""
 
 
 class Accumulator:
@@ -100,6 +102,7 @@ class Accumulator:
         self._blocks: dict[int, Draft] = {}
         self._usage: dict[str, int] = {}
         self._stop_reason: str | None = None
+        self._model = ""
         self._stopped = False
 
     def take(self, event: dict[str, Any]) -> Piece | None:
@@ -131,7 +134,7 @@ class Accumulator:
         kept = tuple(block for block in blocks if block.whole or (block.kind == "agent.message" and block.text.strip()))
         if len(kept) > MAX_BLOCKS_PER_ANSWER:
             raise _broken(f"the model's answer has more than {MAX_BLOCKS_PER_ANSWER} blocks")
-        return Answer(kept, self._stop_reason, Usage.model_validate(self._usage))
+        return Answer(kept, self._stop_reason, Usage.model_validate(self._usage), self._model)
 
     def _take(self, event: dict[str, Any]) -> Piece | None:
         match event.get("type"):
@@ -142,6 +145,7 @@ class Accumulator:
             case "content_block_stop":
                 self._block(event["index"]).done = True
             case "message_start":
+                self._model = str(event["message"].get("model") or "")
                 self._count(event["message"].get("usage") or {})
             case "message_delta":
                 self._stop_reason = event["delta"].get("stop_reason") or self._stop_reason

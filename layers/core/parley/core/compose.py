@@ -14,7 +14,7 @@ from parley.core.agent import Agent
 from parley.core.answer import Answer, Draft
 from parley.core.errors import ModelError
 from parley.core.limits import MAX_RETRY_SECONDS, MAX_TOOL_OUTPUT_BYTES
-from parley.core.run import AskPerson, CallModel, CallTools, Fail, Finish, Step, Wait
+from parley.core.run import AskPerson, CallModel, CallTools, Fail, Finish, HandOver, Step, Wait
 from parley.core.session import Call, Run
 from parley.core.tool import ToolOutcome
 
@@ -43,14 +43,27 @@ class Scribe:
         )
 
 
-def opening(scribe: Scribe, agent: Agent, text: str, epoch: int) -> list[e.Event]:
-    """Write what begins a run."""
+def user_message(scribe: Scribe, text: str) -> e.UserMessage:
+    """Write a message that has just come in."""
+    return scribe.write(e.UserMessage, content=(v.TextBlock(text=text),))
+
+
+def opening(scribe: Scribe, agent: Agent, message: e.UserMessage, epoch: int) -> list[e.Event]:
+    """Write what begins a run; a message that has waited keeps its id and the moment it came."""
+    belongs = {"processed_at": scribe.now(), "run_id": scribe.run_id, "task_id": scribe.task_id}
     return [
-        scribe.write(e.UserMessage, content=(v.TextBlock(text=text),)),
+        message.model_copy(update=belongs),
         scribe.write(e.RunStarted, agent_id=agent.id, agent_version=agent.version),
         scribe.write(e.StatusRunning),
         scribe.write(e.RunClaimed, epoch=epoch),
     ]
+
+
+def refused(scribe: Scribe, why: Fail) -> e.SessionError:
+    """Write why a run that begins can only fail."""
+    ends = v.RetryStatus(type="terminal")
+    detail = v.ErrorDetail(type="unknown_error", message=why.message, retry_status=ends, code=why.code)
+    return scribe.write(e.SessionError, error=detail)
 
 
 def taking_over(scribe: Scribe, epoch: int) -> list[e.Event]:
@@ -75,6 +88,8 @@ def announcement(scribe: Scribe, step: Step, run: Run, session_id: str, agent: A
                 for call in step.interrupted
             ]
             return [*unknown, scribe.write(e.StatusIdle, stop_reason=waiting)]
+        case HandOver():
+            return [scribe.write(e.StatusRescheduled, reason="handed_over")]
         case Finish() | Fail():
             return closing_events(scribe, step, run)
 
@@ -122,15 +137,15 @@ def closing_events(scribe: Scribe, step: Finish | Fail, run: Run) -> list[e.Even
 def answer_events(scribe: Scribe, agent: Agent, answer: Answer, began: datetime, ids: dict[int, str]) -> list[e.Event]:
     """Write a whole answer; `ids` holds the ids that its blocks got with their first delta."""
     start = scribe.write(e.ModelRequestStart, at=began)
-    blocks = [_block(scribe, agent, block, ids.get(block.key)) for block in answer.blocks]
+    author = v.Author(agent_id=agent.id, name=agent.name or agent.id, model=answer.model or agent.model)
+    blocks = [_block(scribe, author, block, ids.get(block.key)) for block in answer.blocks]
     end = _request_end(scribe, start, usage=answer.usage, stop_reason=answer.stop_reason)
     return [start, *blocks, end]
 
 
-def _block(scribe: Scribe, agent: Agent, block: Draft, id: str | None) -> e.Event:
+def _block(scribe: Scribe, author: v.Author, block: Draft, id: str | None) -> e.Event:
     match block.kind:
         case "agent.message":
-            author = v.Author(agent_id=agent.id, name=agent.name or agent.id, model=agent.model)
             return scribe.write(e.AgentMessage, id=id, content=(v.TextBlock(text=block.text),), author=author)
         case "agent.thinking":
             text, signature = block.text, block.signature

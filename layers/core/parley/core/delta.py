@@ -6,6 +6,8 @@ A draft carries the id that its event will have. The event replaces it, or it is
 from dataclasses import dataclass
 from typing import Literal
 
+from parley.core.event import Event
+
 Kind = Literal["agent.message", "agent.thinking"]
 
 
@@ -33,4 +35,15 @@ class DraftDiscarded:
     event_id: str
 
 
-Delta = DraftStarted | DraftGrew | DraftDiscarded
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """The stream ends here by plan; what follows `after` is to be had from a new one."""
+
+    after: int
+    reason: Literal["idle", "deadline"]
+
+
+Delta = DraftStarted | DraftGrew | DraftDiscarded | Rotated
+
+Output = Event | Delta
+"""All that a stream can say."""

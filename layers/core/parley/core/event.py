@@ -169,10 +169,10 @@ class StatusRunning(EventBase):
 
 
 class StatusRescheduled(EventBase):
-    """Work goes on after a hitch: another driver, or another model call after `after_seconds`."""
+    """Work goes on elsewhere or later: another driver, or another model call after `after_seconds`."""
 
     type: Literal["session.status_rescheduled"] = "session.status_rescheduled"
-    reason: Literal["taken_over", "model_retry"] = "taken_over"
+    reason: Literal["taken_over", "handed_over", "model_retry"] = "taken_over"
     after_seconds: float = 0.0
 
 

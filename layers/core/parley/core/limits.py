@@ -38,5 +38,8 @@ class Limits(BaseModel):
     thinking_tokens: int = Field(default=2_000, ge=0, le=100_000)
     """Of these, tokens the model may spend on thinking (at least 1,024); 0 turns thinking off."""
 
+    model_reserve_seconds: float = Field(default=60.0, ge=0, le=800)
+    """Time kept for a model's answer: a driver that has less left before its deadline (Lambda's) hands the run over."""
+
     tool_timeout_seconds: float = Field(default=20.0, gt=0, le=600)
     """Time for one tool call, unless the tool sets its own."""

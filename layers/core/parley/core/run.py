@@ -3,8 +3,9 @@
 A time-out, a second delivery, a decision three days later and a kill -9 all end here, with the same answer.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from parley.core.agent import Agent
 from parley.core.limits import Limits
@@ -15,6 +16,7 @@ from parley.core.session import Call, Run, Session
 class CallModel:
     """Ask the model for its next answer, `after_seconds` when the last call failed."""
 
+    ends_drive: ClassVar[bool] = False
     after_seconds: float = 0.0
 
 
@@ -22,6 +24,7 @@ class CallModel:
 class CallTools:
     """Make these calls, at the same time."""
 
+    ends_drive: ClassVar[bool] = False
     calls: tuple[Call, ...]
 
 
@@ -29,6 +32,7 @@ class CallTools:
 class AskPerson:
     """Wait for a person's word on these calls; `interrupted` are those whose outcome has just become unknown."""
 
+    ends_drive: ClassVar[bool] = True
     calls: tuple[Call, ...]
     interrupted: tuple[Call, ...] = ()
 
@@ -37,11 +41,21 @@ class AskPerson:
 class Wait:
     """Nothing to do until something is added to the log."""
 
+    ends_drive: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Leave the run to another driver: this one's time is too short for the next step."""
+
+    ends_drive: ClassVar[bool] = True
+
 
 @dataclass(frozen=True, slots=True)
 class Finish:
     """Close the run with an answer."""
 
+    ends_drive: ClassVar[bool] = True
     status: Literal["completed", "completed_with_errors"]
     stop_reason: str
 
@@ -50,17 +64,40 @@ class Finish:
 class Fail:
     """Close the run without one."""
 
+    ends_drive: ClassVar[bool] = True
     code: str
     message: str
     retryable: bool = False
 
 
 Close = Finish | Fail
-Step = CallModel | CallTools | AskPerson | Wait | Close
+Step = CallModel | CallTools | AskPerson | Wait | HandOver | Close
 
 
-def next_step(session: Session, agent: Agent) -> Step:
-    """Decide what the open run needs now."""
+def next_step(session: Session, agent: Agent, seconds_left: float = math.inf) -> Step:
+    """Decide what the open run needs now, from a driver that has `seconds_left`.
+
+    A driver that has not made a step of progress yet tries, however short its time: one that hands over what it was
+    handed would do so for ever.
+    """
+    step = _needed(session, agent)
+    progressed = session.run is not None and session.run.claims == 0
+    return HandOver() if progressed and seconds_left < _seconds_for(step, agent) else step
+
+
+def _seconds_for(step: Step, agent: Agent) -> float:
+    match step:
+        case CallModel():
+            return step.after_seconds + agent.limits.model_reserve_seconds
+        case CallTools():
+            tools = [agent.tool(call.name) for call in step.calls]
+            limit = agent.limits.tool_timeout_seconds
+            return max((tool.timeout_seconds or limit for tool in tools if tool), default=0.0)
+        case AskPerson() | Wait() | HandOver() | Finish() | Fail():
+            return -math.inf  # even when the time is up
+
+
+def _needed(session: Session, agent: Agent) -> Step:
     run = session.run
     if run is None or not run.open or run.parked:
         return Wait()

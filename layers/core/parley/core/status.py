@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple
 
 Phase = Literal[
     "created",
+    "queued",
     "planning",
     "executing",
     "waiting",
@@ -13,7 +14,9 @@ Phase = Literal[
     "error",
     "deleted",
 ]
-RunStatus = Literal["planning", "executing", "waiting_approval", "completed", "completed_with_errors", "error"]
+RunStatus = Literal[
+    "planning", "executing", "executing_queued", "waiting_approval", "completed", "completed_with_errors", "error"
+]
 SessionStatus = Literal["idle", "running", "rescheduling", "terminated"]
 State = Literal["created", "active", "suspended", "completed", "failed"]
 
@@ -27,10 +30,11 @@ class Status(NamedTuple):
 
 
 OPEN: frozenset[Phase] = frozenset({"planning", "executing", "rescheduling", "waiting"})
-"""A run is open: what a row says may lag behind the log."""
+"""A run is open: what a row says may lag behind the log. (`queued` is never stored: messages wait beside the log.)"""
 
 STATUS: dict[Phase, Status] = {
     "created": Status(None, "idle", "created"),
+    "queued": Status("executing_queued", "running", "active"),
     "planning": Status("planning", "running", "active"),
     "executing": Status("executing", "running", "active"),
     "rescheduling": Status("executing", "rescheduling", "active"),

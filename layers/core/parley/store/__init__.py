@@ -3,15 +3,19 @@
 from dataclasses import dataclass
 
 from parley.ports import Blobs, Clock, Ids, Table
+from parley.store.claims import Claim, Claims
 from parley.store.cursor import Cursors
-from parley.store.drives import Claim, Drives
+from parley.store.drafts import Drafts
+from parley.store.drives import Drives
 from parley.store.head import Head, Lock
 from parley.store.idempotency import Done, Once
+from parley.store.inputs import Inputs, Queued
 from parley.store.keys import Ref
 from parley.store.log import Log, SlotTaken
 from parley.store.sessions import HeadPage, Sessions
+from parley.store.sweep import Sweep
 
-__all__ = ["Claim", "Done", "Head", "HeadPage", "Lock", "Once", "Ref", "SlotTaken", "Store"]
+__all__ = ["Claim", "Done", "Head", "HeadPage", "Lock", "Once", "Queued", "Ref", "SlotTaken", "Store"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,11 @@ class Store:
     log: Log
     cursors: Cursors
     sessions: Sessions
+    inputs: Inputs
+    claims: Claims
     drives: Drives
+    drafts: Drafts
+    sweep: Sweep
 
     @classmethod
     def over(
@@ -39,4 +47,8 @@ class Store:
         log = Log(table, blobs, clock, ids)
         cursors = Cursors(table)
         sessions = Sessions(log, cursors, clock, ttl_days * 86_400)
-        return cls(table, log, cursors, sessions, Drives(sessions, log, lease_seconds))
+        inputs = Inputs(sessions, log)
+        claims = Claims(sessions, inputs, log, lease_seconds)
+        drives = Drives(sessions, log, lease_seconds)
+        drafts = Drafts(table, clock)
+        return cls(table, log, cursors, sessions, inputs, claims, drives, drafts, Sweep(sessions, log))

@@ -101,6 +101,8 @@ class Lock:
     lease_until_ms: int | None = None
     sealed: int = 0
     deleted: bool = False
+    watched: bool = False
+    """Whether the watcher's mark stands beside it; not stored here."""
 
     def item(self, ref: Ref) -> Item:
         """Write the item; attributes that say nothing are left out."""

@@ -5,6 +5,7 @@ rebuilt from the log.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from parley.core.errors import IdempotencyMismatch
@@ -29,8 +30,19 @@ class Once:
         address = keys.idempotency(tenant, hashlib.sha256(scope.encode()).hexdigest())
         return cls(address, hashlib.sha256(body).hexdigest())
 
-    def put(self, now_seconds: int, session_id: str, run_id: str | None = None, seq: int | None = None) -> Put:
-        """Make the write that goes into the effect's transaction; `seq` is where the effect's events begin."""
+    def put(
+        self,
+        now_seconds: int,
+        session_id: str,
+        run_id: str | None = None,
+        seq: int | None = None,
+        inputs: Sequence[str] = (),
+        created_ms: int = 0,
+    ) -> Put:
+        """Make the write that goes into the effect's transaction.
+
+        `seq` is where the effect's events begin, `inputs` are the ids of messages that were queued at `created_ms`.
+        """
         item: Item = {
             "PK": self.key.pk,
             "SK": self.key.sk,
@@ -40,7 +52,7 @@ class Once:
             "seq": seq,
             "ttl": now_seconds + KEPT_SECONDS,
         }
-        return Put(item, Absent())
+        return Put(item | ({"inputs": list(inputs), "created_ms": created_ms} if inputs else {}), Absent())
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,8 @@ class Done:
     session_id: str
     run_id: str | None
     seq: int | None = None
+    inputs: tuple[str, ...] = ()
+    created_ms: int = 0
 
 
 async def find(table: Table, once: Once | None) -> Done | None:
@@ -63,4 +77,5 @@ async def find(table: Table, once: Once | None) -> Done | None:
         return None
     if item["body_hash"] != once.body_hash:
         raise IdempotencyMismatch
-    return Done(item["session_id"], item.get("run_id"), item.get("seq"))
+    inputs = tuple(item.get("inputs", ()))
+    return Done(item["session_id"], item.get("run_id"), item.get("seq"), inputs, item.get("created_ms", 0))

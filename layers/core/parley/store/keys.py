@@ -3,7 +3,10 @@
 item            PK                        SK
 shown           S#<tenant>#<session>      M                   in index `list`; when deleted in `work`
 lock            S#<tenant>#<session>      L
+watcher's mark  S#<tenant>#<session>      LW                  beside the lock: both are read at once
 entry           S#<tenant>#<session>      E#<first seq, 12 digits>
+draft           S#<tenant>#<session>      E~<epoch>#<n>       sorts behind every entry: both are read at once
+queued input    S#<tenant>#<session>      Q#<in id>#<nn>      in index `work`
 run             S#<tenant>#<session>      R#<run>             in index `work` while open
 idempotency     I#<tenant>#<hash>         I
 secret          SECRET                    <name>
@@ -15,7 +18,10 @@ from parley.ports import Key
 
 SHOWN = "M"
 LOCK = "L"
+WATCHED = "LW"
 ENTRY = "E#"
+DRAFT = "E~"
+QUEUED = "Q#"
 RUN = "R#"
 AFTER = "\U0010ffff"
 """Sorts after every other character."""
@@ -35,6 +41,12 @@ class Ref:
         """Partition of all that belongs to the session."""
         return f"S#{self.tenant}#{self.id}"
 
+    @classmethod
+    def of(cls, pk: str) -> "Ref":
+        """Read the partition of any item that belongs to a session."""
+        _, tenant, session_id = pk.split("#", 2)
+        return cls(tenant, session_id)
+
     def shown(self) -> Key:
         """Address of what lists show."""
         return Key(self.pk, SHOWN)
@@ -46,6 +58,18 @@ class Ref:
     def entry(self, first_seq: int) -> Key:
         """Address of the entry whose first event is `first_seq`."""
         return Key(self.pk, entry_sk(first_seq))
+
+    def watched(self) -> Key:
+        """Address of the watcher's mark."""
+        return Key(self.pk, WATCHED)
+
+    def draft(self, epoch: int, n: int) -> Key:
+        """Address of the `n`-th piece of a driver's drafts."""
+        return Key(self.pk, f"{DRAFT}{epoch:012d}#{n:06d}")
+
+    def at(self, sk: str) -> Key:
+        """Address of an item of this session by its sort key."""
+        return Key(self.pk, sk)
 
     def run(self, run_id: str) -> Key:
         """Address of a run's row."""

@@ -24,10 +24,11 @@ from parley.ports import (
     Table,
     WriteUncertain,
 )
+from parley.store import drafts, snapshot
 from parley.store import entry as entries
-from parley.store import snapshot
+from parley.store.drafts import Draft
 from parley.store.entry import MAX_EVENTS, Entry
-from parley.store.keys import AFTER, ENTRY, Ref, entry_sk
+from parley.store.keys import AFTER, DRAFT, ENTRY, Ref, entry_sk
 from parley.store.recent import Recent
 
 UNCERTAIN_RETRIES = 8
@@ -137,6 +138,29 @@ class Log:
     async def tail(self, ref: Ref, after: int) -> tuple[Event, ...]:
         """Return every event behind `after`, which may lie inside an entry."""
         return tuple([event async for event in self.events(ref, after=after)])
+
+    async def watch(self, ref: Ref, after: int) -> tuple[list[Event], list[Draft]]:
+        """Return the events behind `after`, which is the last `seq` of an entry, and the drafts, in one read."""
+        events: list[Event] = []
+        passing: list[Item] = []
+        cursor: Item | None = None
+        while True:
+            page = await self.table.query(ref.pk, first=entry_sk(after + 1), last=DRAFT + AFTER, cursor=cursor)
+            for item in page.items:
+                if item["SK"].startswith(DRAFT):
+                    passing.append(item)
+                else:
+                    events += (await entries.decode(item, self.blobs)).events
+            cursor = page.cursor
+            if cursor is None:
+                return events, drafts.read(passing)
+
+    async def last_seq(self, ref: Ref, sealed: int = 0) -> int:
+        """Return the newest event's `seq`; 0 when there is none. `sealed` is known to be in the log."""
+        page = await self.table.query(ref.pk, first=ENTRY, last=ENTRY + AFTER, limit=1, newest_first=True)
+        for item in page.items:
+            return int(item["SK"].removeprefix(ENTRY)) + int(item["count"]) - 1
+        return sealed
 
     async def load(self, ref: Ref, sealed: int) -> tuple[Session, int]:
         """Fold the session; return the bytes of the entries behind its snapshot at `sealed`, too.

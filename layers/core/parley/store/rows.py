@@ -1,18 +1,18 @@
 """Runs as rows: the execution log that people page through. A projection; the events are the truth."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from parley.core.agent import Agent
 from parley.core.errors import NotFound
-from parley.core.event import Event, RunFailed, RunFinished
+from parley.core.event import Event, RunFailed, RunFinished, UserMessage
 from parley.core.session import Session
 from parley.core.status import Phase
 from parley.core.value import Usage
 from parley.ports import Item, Table, Update
 from parley.store.head import milliseconds
-from parley.store.keys import AFTER, RUN, WORK_PK, Ref, work_keys
+from parley.store.keys import AFTER, RUN, Ref, work_keys
 
 MAX_ID_LENGTH = 64
 
@@ -40,12 +40,13 @@ class RunRow:
     usage: Usage = Usage()
 
     @classmethod
-    def begun(cls, session: Session, agent: Agent, text: str, now_ms: int, first_seq: int) -> "RunRow":
-        """Describe a run that was just claimed; `first_seq` is where it begins in the log."""
-        run = session.run
+    def begun(cls, session: Session, agent: Agent, opening: Sequence[Event], now_ms: int) -> "RunRow":
+        """Describe a run that was just claimed; the first event of its opening is the message."""
+        run, message = session.run, opening[0]
         assert run is not None, "a claim has a run"  # noqa: S101 - narrows a type
-        cut = text[:INPUT_CHARACTERS]
-        return cls(run.id, agent.id, agent.version, cut, now_ms, first_seq, run.task_id)
+        assert isinstance(message, UserMessage), "a message begins a run"  # noqa: S101 - narrows a type
+        text = "".join(block.text for block in message.content)[:INPUT_CHARACTERS]
+        return cls(run.id, agent.id, agent.version, text, now_ms, message.seq, run.task_id)
 
     def item(self, ref: Ref) -> Item:
         """Write the row of an open run: it is in the index `work`."""
@@ -126,17 +127,3 @@ async def runs(
         if cursor is None:
             break
     return found[:limit], len(found) > limit
-
-
-async def open_runs(table: Table) -> AsyncIterator[Ref]:
-    """Yield every session that has an open run, by the index `work`; read the lock before acting on it."""
-    cursor: Item | None = None
-    while True:
-        page = await table.query(WORK_PK, index="work", cursor=cursor)
-        for item in page.items:
-            _, tenant, session_id = item["PK"].split("#", 2)
-            if item["SK"].startswith(RUN):
-                yield Ref(tenant, session_id)
-        cursor = page.cursor
-        if cursor is None:
-            return

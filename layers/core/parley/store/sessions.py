@@ -1,16 +1,16 @@
 """Sessions as rows: create, open, list, delete. The conversation itself is in the log."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from parley.core.compose import Scribe
 from parley.core.errors import NotFound, Unavailable
 from parley.core.event import SessionDeleted
-from parley.ports import Absent, Clock, ConditionFailed, Item, Match, Op, Put, Update
+from parley.ports import Absent, Clock, Condition, ConditionFailed, Item, Match, Op, Put, Update
 from parley.store.cursor import Cursors
 from parley.store.head import Head, Lock, milliseconds
 from parley.store.idempotency import Once
-from parley.store.keys import ENTRY, LOCK, SHOWN, Ref, work_keys
+from parley.store.keys import LOCK, SHOWN, WATCHED, Ref, work_keys
 from parley.store.log import CONTENTION_RETRIES, Log, SlotTaken
 
 MAX_OFFSET = 10_000
@@ -64,13 +64,18 @@ class Sessions:
         Raises:
             NotFound: as `head`, or the lock says that it is deleted.
         """
-        page = await self.log.table.query(ref.pk, first=LOCK, last=SHOWN)  # they are neighbours
-        found = {item["SK"]: item for item in page.items}
-        head = _head(ref, found.get(SHOWN), owner)
-        lock = Lock.of(found[LOCK]) if LOCK in found else Lock(deleted=True)
+        shown, lock = await self.read(ref)
+        head = _head(ref, shown, owner)
         if lock.deleted:
             raise NotFound("session", ref.id)
         return head, lock
+
+    async def read(self, ref: Ref) -> tuple[Item | None, Lock]:
+        """Read row and lock as they are: a tombstone too, and no row if it has expired; no lock is a deleted one."""
+        page = await self.log.table.query(ref.pk, first=LOCK, last=SHOWN)  # neighbours, and less than a page together
+        found = {item["SK"]: item for item in page.items}
+        lock = replace(Lock.of(found[LOCK]), watched=WATCHED in found) if LOCK in found else Lock(deleted=True)
+        return found.get(SHOWN), lock
 
     async def delete(self, ref: Ref, owner: str | None = None) -> None:
         """Make the session unreadable at once and bar its driver; its bytes are swept later.
@@ -81,40 +86,44 @@ class Sessions:
         """
         for _ in range(CONTENTION_RETRIES):
             _, lock = await self.open(ref, owner)
-            scribe = Scribe(self.log.ids.new, self.clock.now, lock.run)
-            barrier = await self.log.entry(ref, await self._last_seq(ref, lock), [scribe.write(SessionDeleted)])
-            try:
-                return await self.log.write(*self._tombstone(ref, lock), barrier)
-            except (SlotTaken, ConditionFailed):
-                continue
+            if await self.bury(ref, lock, Match({"id": ref.id})):
+                return
         raise Unavailable("The session is being written to all the time. Try again.")
 
-    def _tombstone(self, ref: Ref, lock: Lock) -> list[Op]:
-        seen = Match({"epoch": lock.epoch, "run": lock.run, "deleted": None})
+    async def bury(self, ref: Ref, lock: Lock, shown: Condition) -> bool:
+        """Put tombstones on lock and row, and a barrier behind the log; `False` when somebody wrote meanwhile.
+
+        `shown` has to hold for the row, `lock` is the lock as it was read. The row's tombstone has no `ttl`: it is what
+        the sweep is led by, so nothing else may remove it.
+
+        Raises:
+            Unavailable: it is unknown what was stored; a read will tell.
+        """
+        row = ref.shown()
         ops: list[Op] = [
             Update(
                 ref.lock(),
                 set={"deleted": True, "epoch": lock.epoch + 1},
                 remove=("run", "lease_until"),
-                condition=seen,
+                condition=Match({"epoch": lock.epoch, "run": lock.run, "deleted": None}),
             ),
-            Update(
-                ref.shown(),
-                set={"deleted": True, **work_keys(ref, SHOWN)},
-                remove=("list_pk", "list_sk"),
-                condition=Match({"id": ref.id}),
-            ),
+            Put({"PK": row.pk, "SK": row.sk, "id": ref.id, "deleted": True, **work_keys(ref, row.sk)}, shown),
+            await self.barrier(ref, await self.log.last_seq(ref, lock.sealed) + 1, lock.run),
         ]
         if lock.run:
             ended = {"phase": "deleted", "ended_ms": milliseconds(self.clock.now())}
             ops.append(Update(ref.run(lock.run), set=ended, remove=("work_pk", "work_sk")))
-        return ops
+        try:
+            await self.log.write(*ops)
+        except (SlotTaken, ConditionFailed):
+            return False
+        return True
 
-    async def _last_seq(self, ref: Ref, lock: Lock) -> int:
-        page = await self.log.table.query(ref.pk, first=ENTRY, last=ENTRY + "~", limit=1, newest_first=True)
-        for item in page.items:
-            return int(item["SK"].removeprefix(ENTRY)) + int(item["count"]) - 1
-        return lock.sealed
+    async def barrier(self, ref: Ref, seq: int, run_id: str | None = None) -> Put:
+        """Make the entry at `seq` that ends every driver who aims at it."""
+        scribe = Scribe(self.log.ids.new, self.clock.now, run_id)
+        put = await self.log.entry(ref, seq - 1, [scribe.write(SessionDeleted)])
+        return replace(put, item=put.item | {"barrier": True})
 
     async def page(
         self,

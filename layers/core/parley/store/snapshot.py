@@ -14,7 +14,7 @@ from parley.store.keys import Ref
 FOLD_VERSION = b"1"
 """Raise it whenever `core.session` folds the same events into something else."""
 
-SEAL_BYTES = 64 * 1024
+SEAL_BYTES = 56 * 1024
 """Compressed bytes of unsealed entries that are worth a snapshot at the end of a run."""
 
 

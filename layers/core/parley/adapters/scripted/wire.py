@@ -13,6 +13,9 @@ from typing import Any
 from parley.adapters.scripted.reply import Reply
 from parley.ports import ModelRequest
 
+MODEL = "scripted"
+"""What the log says of who has answered."""
+
 MIN_THINKING_TOKENS = 1024
 JSON_PIECE_CHARS = 12
 CHARS_PER_TOKEN = 4
@@ -26,7 +29,7 @@ def events(reply: Reply, request: ModelRequest) -> Iterator[Event]:
     digest = hashlib.sha256(b"".join(request.messages)).hexdigest()
     read_chars = len(request.system) + len(request.tools) + sum(map(len, request.messages))
     usage = {"input_tokens": _tokens(read_chars), "output_tokens": 1}
-    message = {"id": f"msg_{digest[:24]}", "type": "message", "role": "assistant", "model": request.model}
+    message = {"id": f"msg_{digest[:24]}", "type": "message", "role": "assistant", "model": MODEL}
     empty: Event = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
     yield {"type": "message_start", "message": message | empty}
     said_chars = 0
