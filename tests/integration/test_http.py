@@ -1180,3 +1180,38 @@ async def test_a_log_that_cannot_be_read_is_a_problem_and_not_a_lie(server: Serv
     response = await server.http.get(f"/v1/sessions/{session_id}/events")
 
     refused(response, 503, "store_unavailable")
+
+
+# A process that ends before its run.
+
+
+def short_of_time(server: Server, seconds: float) -> None:
+    """Leave the process too little time for a model's answer; the queue's hints go to nobody here."""
+    server.stage.runner.deadline.seconds_left = lambda: seconds
+
+
+async def test_a_stream_whose_run_goes_on_elsewhere_ends_with_the_place_to_go_on_from(server: Server) -> None:
+    server.stage.plays(answer(asked("look")), answer(said("Done")), look=ToolOutcome("ok", "seen"))
+    short_of_time(server, 5)
+
+    told = frames(await server.http.post(EXECUTE, json={"input": "Look"}))
+
+    log = await server.stage.log(Ref("acme", told[0].data["session_id"]))
+    [handed_over] = [event for event in log if isinstance(event, e.StatusRescheduled)]
+    assert (handed_over.reason, log[-1]) == ("handed_over", handed_over)
+    assert (told[-1].name, told[-1].data["reason"]) == ("stream.rotate", "deadline")
+    assert told[-1].data["after"] == handed_over.seq
+    assert "error" not in {frame.name for frame in told}
+
+
+async def test_who_wants_one_answer_of_a_run_that_goes_on_elsewhere_is_told_that_it_runs(server: Server) -> None:
+    server.stage.plays(answer(asked("look")), answer(said("Done")), look=ToolOutcome("ok", "seen"))
+    short_of_time(server, 5)
+
+    response = await server.http.post(EXECUTE, json={"input": "Look", "stream": False}, headers=SLOT)
+    short_of_time(server, 900)
+    await server.stage.runner.resume(Ref("acme", response.json()["session_id"]))
+    again = await server.http.post(EXECUTE, json={"input": "Look", "stream": False}, headers=SLOT)
+
+    assert (response.status_code, response.json()["status"]) == (202, "running")
+    assert (again.status_code, again.json()["status"], again.json()["output"]) == (200, "completed", "Done")

@@ -9,9 +9,9 @@ import pytest
 from anthropic.types.beta import BetaManagedAgentsDeltaEvent, BetaManagedAgentsStartEvent
 from anthropic.types.beta.sessions import BetaManagedAgentsSessionEvent
 from inline_snapshot import snapshot
-from parley.api.vocabulary import Output, Summary, Vocabulary, speaker
+from parley.api.vocabulary import Native, Simple, Speaker, Summary, Vocabulary, speaker
 from parley.core import event as e
-from parley.core.delta import DraftDiscarded, DraftGrew, DraftStarted
+from parley.core.delta import DraftDiscarded, DraftGrew, DraftStarted, Kind, Output, Rotated
 from parley.core.value import TextBlock, Usage
 from pydantic import TypeAdapter
 
@@ -24,7 +24,7 @@ UNION: tuple[type[e.EventBase], ...] = typing.get_args(typing.get_args(e.Event)[
 
 WHOLE_RUN = numbered(
     [
-        *opened(),
+        *opened("run_1"),
         *answered(event(e.AgentMessage, content=(TextBlock(text="I pay."),)), tool_use("call", input={"amount": 5})),
         event(e.ToolIntended),
         result("call", "paid", name="pay"),
@@ -39,13 +39,17 @@ WHOLE_RUN = numbered(
 )
 
 
-def frames(
-    outputs: Sequence[Output], vocabulary: Vocabulary = "simple"
-) -> list[tuple[str | None, str, dict[str, Any]]]:
+Told = list[tuple[str | None, str, dict[str, Any]]]
+
+
+def frames(outputs: Sequence[Output], vocabulary: Vocabulary = "simple") -> Told:
     """Say outputs over one connection and read back what a client gets: id, name, data."""
-    say = speaker(vocabulary, "sesn_1", "run_1").say
-    told = []
-    for frame in filter(None, map(say, outputs)):
+    return said_by(speaker(vocabulary, "sesn_1", "run_1"), outputs)
+
+
+def said_by(speaks: Speaker, outputs: Sequence[Output]) -> Told:
+    told: Told = []
+    for frame in filter(None, map(speaks.say, outputs)):
         fields = dict(line.split(": ", 1) for line in frame.decode().strip().split("\n"))
         told.append((fields.get("id"), fields["event"], json.loads(fields["data"])))
     return told
@@ -170,6 +174,50 @@ def test_every_event_is_at_most_one_frame_with_its_place_as_id(kind: type[e.Even
     assert [id for id, _, _ in told] in ([], ["7"])
 
 
+# Simple words of several runs.
+
+
+def run(run_id: str, text: str, first_seq: int) -> list[e.Event]:
+    """Make a whole run of which every event says whose it is."""
+    words = event(e.AgentMessage, content=(TextBlock(text=text),))
+    spent = Usage(input_tokens=len(text))
+    finished = event(e.RunFinished)
+    events = [*opened(run_id), *answered(words, model_usage=spent), finished, idle()]
+    return [each.model_copy(update={"run_id": run_id, "seq": first_seq + n}) for n, each in enumerate(events)]
+
+
+def test_every_run_of_a_stream_is_complete_for_itself() -> None:
+    told = said_by(Simple("sesn_1", ""), [*run("run_1", "One", 1), *run("run_2", "Twice", 9)])
+
+    ends = [data for _, name, data in told if name == "complete"]
+    assert [(end["run_id"], end["output"], end["usage"]["input_tokens"]) for end in ends] == [
+        ("run_1", "One", 3),
+        ("run_2", "Twice", 5),
+    ]
+
+
+def test_frames_of_a_run_that_began_on_the_stream_say_that_they_are_its() -> None:
+    begun = run("run_2", "Twice", 9)[:3]
+    speaks = Simple("sesn_1", "run_1")
+
+    told = said_by(speaks, [*begun, DraftGrew("m", "agent.message", "Tw"), DraftDiscarded("m"), *failed_call()])
+
+    assert [data["run_id"] for _, _, data in told] == ["run_2"] * 3
+
+
+def test_what_lies_behind_the_cursor_counts_for_the_end_without_a_word() -> None:
+    events = run("run_1", "One", 1)
+    speaks = Simple("sesn_1", "")
+    for each in events[:5]:
+        speaks.take(each)
+
+    told = said_by(speaks, events[5:])
+
+    assert [name for _, name, _ in told] == ["complete"]
+    assert told[0][2]["output"] == "One"
+    assert told[0][2]["run_id"] == "run_1"
+
+
 # Summaries.
 
 
@@ -244,3 +292,47 @@ def test_drafts_of_thinking_have_the_shape_of_the_managed_agents_api() -> None:
     begun = one(DraftStarted("sevt_1", "agent.thinking"), "native")
 
     BetaManagedAgentsStartEvent.model_validate_json(json.dumps(begun[1]), strict=True)
+
+
+# Native words of a stream: only the drafts that were asked for.
+
+DRAFTS: list[Output] = [
+    DraftStarted("t", "agent.thinking"),
+    DraftGrew("t", "agent.thinking", "Hm"),
+    DraftStarted("m", "agent.message"),
+    DraftGrew("m", "agent.message", "Hel"),
+    DraftDiscarded("m"),
+]
+
+
+@pytest.mark.parametrize(
+    ("previews", "told"),
+    [
+        (None, ["t start", "t delta", "m start", "m delta", "m discarded"]),
+        ([], []),
+        (["agent.message"], ["m start", "m delta"]),
+        (["agent.thinking"], ["t start"]),
+        (["agent.message", "agent.thinking"], ["t start", "m start", "m delta"]),
+    ],
+)
+def test_only_the_drafts_that_were_asked_for_are_told(previews: list[Kind] | None, told: list[str]) -> None:
+    speaks = Native(None if previews is None else frozenset(previews))
+
+    frames = said_by(speaks, DRAFTS)
+
+    assert [f"{_whose(data)} {name.replace('.', '_').rpartition('_')[2]}" for _, name, data in frames] == told
+
+
+def _whose(data: dict[str, Any]) -> str:
+    return str(data["event"]["id"] if "event" in data else data["event_id"])
+
+
+def test_stored_events_are_told_whatever_drafts_were_asked_for() -> None:
+    assert [id for id, _, _ in said_by(Native(frozenset()), WHOLE_RUN)] == [str(event.seq) for event in WHOLE_RUN]
+
+
+@pytest.mark.parametrize("speaks", [Native(), Native(frozenset()), Simple("sesn_1", "run_1")])
+def test_the_end_by_plan_says_where_to_go_on_and_is_no_error(speaks: Speaker) -> None:
+    told = said_by(speaks, [Rotated(7, "idle")])
+
+    assert told == [(None, "stream.rotate", {"type": "stream.rotate", "after": 7, "reason": "idle"})]

@@ -15,21 +15,22 @@ from parley.api.idempotency import REPLAYED, Onces
 from parley.api.messages import messages_of
 from parley.api.sessions import Metadata, TaskId, new_head
 from parley.api.shapes import CompleteShape
-from parley.api.vocabulary import Output, Summary, Vocabulary, speaker
-from parley.core.errors import Conflict, Invalid, ParleyError, SessionBusy, TooLarge, Unavailable
+from parley.api.vocabulary import RUNNING, Summary, Vocabulary, speaker
+from parley.core.delta import Output
+from parley.core.errors import Conflict, Invalid, SessionBusy, TooLarge, Unavailable
 from parley.core.event import Event, EventBase
 from parley.core.limits import MAX_INPUT_BYTES
-from parley.ports import ConditionFailed
+from parley.follow import follow, tail
 from parley.runner import Runner
 from parley.state import Principal, State
 from parley.store import Once, Ref
-from parley.store.idempotency import Done, find
+from parley.store.idempotency import Done
 from parley.store.rows import run_row
 
 router = APIRouter(tags=["execute"])
 
 WAIT_SECONDS = 25.0
-"""How long a repeated `stream: false` waits for the run of the first; API Gateway gives up at 29."""
+"""How long a repeated `stream: false` waits for the run of the first: most clients and proxies give up at 30."""
 
 
 class Execute(BaseModel):
@@ -63,7 +64,8 @@ class Execute(BaseModel):
         200: {
             "content": {"text/event-stream": {}, "application/json": {}},
             "description": "The run's stream.",
-        }
+        },
+        202: {"content": {"application/json": {}}, "description": "`stream: false`, and the run goes on elsewhere."},
     },
 )
 async def execute(
@@ -85,10 +87,12 @@ async def execute(
         **(REPLAYED if started.replayed else {}),
     }
     if body.stream:
-        frames = _frames(started, vocab)
+        say = speaker(vocab, started.ref.id, started.run_id).say
+        frames = sse.frames(started.batches, say, state.store.log.clock.now)
         return StreamingResponse(frames, headers=headers | sse.HEADERS, media_type=sse.MEDIA_TYPE)
-    whole = (await _whole(started)).model_dump_json(exclude_none=True)
-    return Response(whole, headers=headers, media_type="application/json")
+    whole = await _whole(started)
+    status = 202 if whole.status == RUNNING else 200  # it was handed over, and goes on elsewhere
+    return Response(whole.model_dump_json(exclude_none=True), status, headers, media_type="application/json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,37 +122,24 @@ async def _start(
     if body.session_id is None:
         new = new_head(state, session, agent, principal.owner, task_id=task_id, metadata=body.metadata)
     try:
-        claim = await state.store.drives.begin(
-            session, agent, body.input, new=new, once=once, owner=principal.owner, task_id=task_id
+        begun = await state.store.claims.begin_once(
+            session, agent, body.input, new=new, once=once, owner=principal.sees, task_id=task_id
         )
-    except (ParleyError, ConditionFailed) as error:  # perhaps because the same request came before
-        if done := await find(state.store.table, once):
-            return await _replay(runner, principal, done)
-        if isinstance(error, SessionBusy) and state.queue:
+    except SessionBusy:
+        if state.queue:
             await state.queue.send(session.tenant, session.id)  # in case its driver is gone
-        if isinstance(error, ConditionFailed):
-            raise Unavailable("The request could not be stored. Try again.") from error
         raise
-    listener = runner.start(claim, agent)
-    return Started(session, claim.run_id, runner.follow(claim, listener))
+    if isinstance(begun, Done):
+        return await _replay(runner, principal, begun)
+    return Started(session, begun.run_id, follow(runner, begun, runner.start(begun, agent)))
 
 
 async def _replay(runner: Runner, principal: Principal, done: Done) -> Started:
     """Stream the run that the first request began, from the log, for as long as it lives."""
     session = ref(principal, done.session_id)
-    await runner.store.sessions.head(session, principal.owner)
+    await runner.store.sessions.head(session, principal.sees)
     row = await run_row(runner.store.table, session, done.run_id or "")
-    return Started(session, row.id, runner.tail(session, row.id, row.first_seq - 1), replayed=True)
-
-
-async def _frames(started: Started, vocab: Vocabulary) -> AsyncIterator[bytes]:
-    """Write batches as bytes; what is waiting goes out in one send, what is alone goes at once."""
-    say = speaker(vocab, started.ref.id, started.run_id).say
-    yield sse.RETRY
-    async for batch in started.batches:
-        data = b"".join(map(say, batch)) if batch else sse.HEARTBEAT
-        if data:
-            yield data
+    return Started(session, row.id, tail(runner, session, row.id, row.first_seq - 1), replayed=True)
 
 
 async def _whole(started: Started) -> CompleteShape:

@@ -27,7 +27,7 @@ async def list_messages(
 ) -> PageOf[MessageShape]:
     """Fold the events to messages: what a person said, what the agent answered, what its tools returned."""
     store = state.store
-    await store.sessions.head(session, principal.owner)
+    await store.sessions.head(session, principal.sees)
     question = repr(("messages", session.id, order))
     position = await store.cursors.open(session.tenant, question, page) if page else None
     newest_first = order == "desc"

@@ -62,7 +62,7 @@ async def decide_outcome(
     once: Onces,
 ) -> Decided:
     """Say what came of the call: it happened (with this result), it did not, or try again. The run then goes on."""
-    await state.store.sessions.head(session, principal.owner)
+    await state.store.sessions.head(session, principal.sees)
     if done := await find(state.store.table, once):
         response.headers.update(REPLAYED)
         events = await _word_at(state, session, done.seq or 1)
@@ -79,7 +79,7 @@ async def _decide(
     store = state.store
     word = Word(body.outcome, body.attempt, body.result)
     for _ in range(CONTENTION_RETRIES):
-        _, lock = await store.sessions.open(session, principal.owner)
+        _, lock = await store.sessions.open(session, principal.sees)
         folded, _ = await store.log.load(session, lock.sealed)
         scribe = Scribe(store.log.ids.new, store.log.clock.now, lock.run, folded.run.task_id if folded.run else None)
         try:

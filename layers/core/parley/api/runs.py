@@ -23,7 +23,7 @@ async def list_runs(
 ) -> PageOf[RunShape]:
     """List a session's runs: input, status, duration, usage, error."""
     store = state.store
-    await store.sessions.head(session, principal.owner)
+    await store.sessions.head(session, principal.sees)
     question = repr(("runs", session.id, order))
     after = await store.cursors.open(session.tenant, question, page) if page else None
     found, more = await runs(store.table, session, limit=limit, newest_first=order == "desc", after=after)
@@ -34,7 +34,7 @@ async def list_runs(
 @router.get("/v1/sessions/{session_id}/runs/{run_id}", summary="Get a run")
 async def get_run(session: Refs, run_id: str, state: States, principal: Principals) -> RunShape:
     """Return one run."""
-    await state.store.sessions.head(session, principal.owner)
+    await state.store.sessions.head(session, principal.sees)
     return run_shape(await run_row(state.store.table, session, run_id))
 
 

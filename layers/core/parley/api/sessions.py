@@ -115,7 +115,7 @@ async def create_session(
     if done is None:
         raise Unavailable("The request could not be stored. Try again.")
     response.headers.update(REPLAYED)
-    return session_shape(state, await state.store.sessions.head(ref(principal, done.session_id), principal.owner))
+    return session_shape(state, await state.store.sessions.head(ref(principal, done.session_id), principal.sees))
 
 
 class Filter(BaseModel):
@@ -160,13 +160,13 @@ async def list_sessions(
     """List your sessions by their last activity, the newest first."""
 
     def wanted(head: Head) -> bool:
-        mine = head.owner == principal.owner
+        mine = principal.sees in (None, head.owner)
         return mine and chosen.admits(head) and created_at.admits(moment(head.created_ms))
 
     sessions = state.store.sessions
     found = await sessions.page(
         principal.tenant,
-        question=repr(("sessions", chosen, created_at, order, principal.owner)),
+        question=repr(("sessions", chosen, created_at, order, principal.sees)),
         wanted=wanted,
         limit=limit,
         newest_first=order == "desc",
@@ -182,19 +182,21 @@ async def list_sessions(
 
 @router.get("/v1/sessions/{session_id}", summary="Get a session")
 async def get_session(session: Refs, state: States, principal: Principals) -> SessionShape:
-    """Return one session; while a run is open, its status is folded from the log."""
-    head = await state.store.sessions.head(session, principal.owner)
+    """Return one session; while a run is open or a message waits, its status is that of this moment."""
+    head = await state.store.sessions.head(session, principal.sees)
     if head.phase in OPEN:
-        _, lock = await state.store.sessions.open(session, principal.owner)
+        _, lock = await state.store.sessions.open(session, principal.sees)
         folded, _ = await state.store.log.load(session, lock.sealed)
         head = replace(head, phase=folded.phase)
+    if head.phase != "waiting" and await state.store.inputs.wait(session):
+        head = replace(head, phase="queued")
     return session_shape(state, head)
 
 
 @router.delete("/v1/sessions/{session_id}", summary="Delete a session")
 async def delete_session(session: Refs, state: States, principal: Principals) -> DeletedShape:
     """Make a session and all that it holds unreadable, for good; its run stops at its next step."""
-    await state.store.sessions.delete(session, principal.owner)
+    await state.store.sessions.delete(session, principal.sees)
     return DeletedShape(id=session.id)
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from parley.core.status import RunStatus, SessionStatus
 from parley.core.status import State as LifeState
 from parley.core.tool import Effect
-from parley.core.value import Author, Timestamp, Usage
+from parley.core.value import Author, Block, Timestamp, Usage
 
 T = TypeVar("T")
 
@@ -167,6 +167,23 @@ class RunShape(BaseModel):
     duration_ms: int | None
     first_seq: int
     last_seq: int | None
+
+
+class QueuedShape(BaseModel):
+    """A message that waits for its turn: an event without a `seq` yet."""
+
+    id: str
+    type: Literal["user.message"] = "user.message"
+    content: list[Block]
+    created_at: Timestamp
+    processed_at: None = None
+    task_id: str | None = None
+
+
+class SentShape(BaseModel):
+    """What was sent."""
+
+    data: list[QueuedShape]
 
 
 class MessageShape(BaseModel):

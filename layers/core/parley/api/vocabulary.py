@@ -13,11 +13,13 @@ import orjson
 from parley.api.sse import frame, frame_of
 from parley.core import event as e
 from parley.core import value as v
-from parley.core.delta import Delta, DraftDiscarded, DraftGrew, DraftStarted
+from parley.core.delta import DraftDiscarded, DraftGrew, DraftStarted, Kind, Output, Rotated
 
 Vocabulary = Literal["simple", "native"]
-Output = e.Event | Delta
 
+
+RUNNING = "running"
+"""Status of a run in a summary until it is idle."""
 
 DELETED = {"code": "session_deleted", "message": "The session was deleted.", "retryable": False}
 
@@ -35,11 +37,29 @@ def speaker(vocabulary: Vocabulary, session_id: str, run_id: str) -> Speaker:
     return Native() if vocabulary == "native" else Simple(session_id, run_id)
 
 
+@dataclass(frozen=True, slots=True)
 class Native:
-    """Events as they are stored."""
+    """Events as they are stored.
+
+    `previews` are the types whose drafts are told, as the Managed Agents API has it: messages in pieces, thinking by
+    its start only, and what is discarded by the end of its model request. Without it every draft is told in full.
+    """
+
+    previews: frozenset[Kind] | None = None
 
     def say(self, output: Output) -> bytes:
-        """Return the frame."""
+        """Return the frame, or nothing for a draft that was not asked for."""
+        if self.previews is not None and isinstance(output, DraftStarted | DraftGrew | DraftDiscarded):
+            return self._preview(output, self.previews)
+        return self._frame(output)
+
+    def _preview(self, draft: DraftStarted | DraftGrew | DraftDiscarded, previews: frozenset[Kind]) -> bytes:
+        if isinstance(draft, DraftDiscarded) or draft.kind not in previews:
+            return b""
+        told = isinstance(draft, DraftStarted) or draft.kind == "agent.message"
+        return self._frame(draft) if told else b""
+
+    def _frame(self, output: Output) -> bytes:
         match output:
             case DraftStarted():
                 return frame(
@@ -53,13 +73,21 @@ class Native:
                 return frame("event_delta", {"type": "event_delta", "event_id": output.event_id, "delta": delta})
             case DraftDiscarded():
                 return frame("draft.discarded", {"type": "draft.discarded", "event_id": output.event_id})
+            case Rotated():
+                return rotate(output)
             case _:
                 return frame_of(output.type, e.to_json(output, with_seq=True), output.seq)
 
 
+def rotate(output: Rotated) -> bytes:
+    """Write the frame that ends a stream by plan; never an error, which some clients would raise."""
+    told = {"type": "stream.rotate", "after": output.after, "reason": output.reason}
+    return frame("stream.rotate", told)
+
+
 @dataclass(slots=True)
 class Simple:
-    """Few words; the whole text of a message is sent once, in pieces or at the end."""
+    """Few words, of one run after another; the whole text of a message is sent once, in pieces or at the end."""
 
     session_id: str
     run_id: str
@@ -70,7 +98,17 @@ class Simple:
 
     def __post_init__(self) -> None:
         """Prepare what every frame carries."""
-        self.summary = Summary(self.session_id, self.run_id)
+        self._turn_to(self.run_id)
+
+    def take(self, event: e.Event) -> None:
+        """Let an event count for what `complete` will say, without a word."""
+        if event.run_id and event.run_id != self.run_id:
+            self._turn_to(event.run_id)
+        self.summary.take(event)
+
+    def _turn_to(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.summary = Summary(self.session_id, run_id)
         self.whose = orjson.dumps({"session_id": self.session_id, "run_id": self.run_id})[1:]
 
     def say(self, output: Output) -> bytes:
@@ -84,8 +122,10 @@ class Simple:
             case DraftDiscarded():
                 self.streamed.discard(output.event_id)
                 return self._frame("draft_discarded", {"message_id": output.event_id})
+            case Rotated():
+                return rotate(output)
             case _:
-                self.summary.take(output)
+                self.take(output)
                 said = self._word(output)
                 return self._frame(said[0], said[1], output.seq) if said else b""
 
@@ -153,7 +193,7 @@ class Summary:
 
     session_id: str
     run_id: str
-    status: str = "running"
+    status: str = RUNNING
     stop_reason: str | None = None
     usage: v.Usage = v.Usage()
     texts: list[str] = field(default_factory=list)
@@ -170,7 +210,7 @@ class Summary:
             case e.ModelRequestEnd():
                 self.usage += event.model_usage
             case e.RunClaimed():
-                self.status, self.stop_reason, self.pending = "running", None, ()
+                self.status, self.stop_reason, self.pending = RUNNING, None, ()
             case e.RunFinished():
                 self.status, self.stop_reason, self.pending = event.status, event.stop_reason, ()
             case e.RunFailed():
