@@ -1,7 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test check lint types contracts fmt lock build deploy validate openapi smoke-live bench setup sam
+.PHONY: help dev test check lint types contracts fmt lock build deploy set-key validate openapi smoke-live bench setup sam checkov emulators
 PYTHON := .venv/bin/python
 SAM := .tools/sam/bin/sam
+STACK ?= parley
 export SAM_CLI_TELEMETRY := 0
 
 help: ## Show this list
@@ -33,15 +34,20 @@ fmt: setup ## Format, and mend what can be mended by rule
 lock: ## Write uv.lock and its exports (needs uv); ARGS=--upgrade for newer versions
 	@sh scripts/lock $(ARGS)
 
-build: sam ## Build what would be deployed (needs python3.13)
-	@$(SAM) build
-	@python3.13 -m compileall -q --invalidation-mode unchecked-hash .aws-sam/build  # halves the cold start
+build: sam ## Build what would be deployed (needs Python 3.13; no Docker)
+	@sh scripts/build .aws-sam/build $(ARGS)
 
-deploy: build ## Deploy into your AWS account; ARGS=--guided asks for every setting
+deploy: sam ## Build, and deploy into your AWS account; ARGS=--guided asks for every setting
+	@sh scripts/build
 	@$(SAM) deploy $(ARGS)
 
-validate: sam ## Check template.yaml; no AWS account needed
+set-key: ## Give a deployed stack its Anthropic key, and let Claude answer; STACK=parley
+	@sh scripts/setup server
+	@$(PYTHON) scripts/set_key.py --stack $(STACK)
+
+validate: sam checkov ## Check template.yaml, and what SAM makes of it; no AWS account needed
 	@AWS_DEFAULT_REGION=us-east-1 $(SAM) validate --lint
+	@sh scripts/scan
 
 openapi: setup ## Write docs/openapi.json
 	@$(PYTHON) -m parley.cli openapi >docs/openapi.json
@@ -58,3 +64,9 @@ setup:
 
 sam:
 	@sh scripts/setup sam
+
+emulators:
+	@sh scripts/setup emulators
+
+checkov:
+	@sh scripts/setup checkov

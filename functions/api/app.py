@@ -3,8 +3,9 @@
 It mounts every router, so that `/openapi.json` tells the whole; the template says which requests come here.
 """
 
-from parley import lambda_app, wiring
+from parley import wiring
 from parley.api.routers import ROUTERS
+from parley.lambda_app import http
 from parley.settings import load
 
-handler = lambda_app.handler(wiring.running(load()), *ROUTERS)
+handler = http.buffered(wiring.reading(load()), *ROUTERS)

@@ -1,7 +1,8 @@
 """POST /v1/agents/{agent_id}/execute: a message in, what its run says out."""
 
-from parley import lambda_app, wiring
+from parley import wiring
 from parley.api import execute
+from parley.lambda_app import http
 from parley.settings import load
 
-handler = lambda_app.handler(wiring.running(load()), execute.router)
+handler = http.streamed(wiring.running(load()), execute.router)

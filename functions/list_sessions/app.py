@@ -1,7 +1,8 @@
 """GET /v1/sessions: a page of one's sessions."""
 
-from parley import lambda_app, wiring
+from parley import wiring
 from parley.api import sessions
+from parley.lambda_app import http
 from parley.settings import load
 
-handler = lambda_app.handler(wiring.reading(load()), sessions.router)
+handler = http.buffered(wiring.reading(load()), sessions.router)

@@ -21,7 +21,7 @@ async def begin_and_die(settings: Settings, text: str) -> Claim:
     ref = Ref(state.principal.tenant, state.store.log.ids.new("sesn"))
     now = milliseconds(state.store.log.clock.now())
     head = Head(ref.id, agent.id, state.principal.owner, now, now)
-    return await state.store.drives.begin(ref, agent, text, new=head)
+    return await state.store.claims.begin(ref, agent, text, new=head)
 
 
 async def die_while_paying(settings: Settings) -> dict[str, str]:

@@ -6,7 +6,7 @@ import itertools
 import json
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -19,6 +19,10 @@ import pytest
 from moto import mock_aws
 from parley.settings import Settings
 from parley.settings import load as load_settings
+from parley_runtime import cycle
+from parley_runtime.loop import is_asgi
+from parley_runtime.request import body_of, scope_of
+from parley_runtime.response import Buffered
 
 from tests import template
 from tests.integration.permissions import Call
@@ -33,6 +37,9 @@ SURROUNDINGS = {
 }
 """What the runtime sets, whatever the template says."""
 
+KEY = "local-admin-key"
+"""The admin key that the recorded events show."""
+
 _deployments = itertools.count()
 
 
@@ -46,7 +53,7 @@ class Context:
     aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def get_remaining_time_in_millis(self) -> int:
-        return 29_000
+        return 900_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +101,12 @@ class Gateway:
     """Every function of the template, loaded once, as warm Lambdas are."""
 
     functions: dict[str, template.Function]
-    handlers: dict[str, Callable[[dict[str, Any], Context], dict[str, Any]]]
+    handlers: dict[str, Any]
+    loops: dict[str, asyncio.AbstractEventLoop]
     calls: list[Call]
     """What the functions asked of AWS."""
+    queue: Any
+    """The queue, to look into."""
 
     def settings(self, function: str) -> Settings:
         """Read the settings that the template gives a function."""
@@ -129,12 +139,52 @@ class Gateway:
         """Give an event to the function that the template attaches to its route."""
         route = template.Route(event["httpMethod"], event["resource"])
         [name] = [name for name, function in self.functions.items() if route in function.routes]
-        before = len(self.calls)
-        answer = self.handlers[name](event, Context(name, f"arn:aws:lambda:{REGION}:123456789012:function:{name}"))
-        self.calls[before:] = [call.by(name) for call in self.calls[before:]]
-        json.dumps(answer)  # the runtime would
+        answer = self.trigger(name, event)
         assert answer["isBase64Encoded"] is False, "nobody undoes base64: the API has no binary media types"
-        return Answer(name, answer["statusCode"], answer["headers"], answer["body"])
+        several = {key: values[-1] for key, values in (answer.get("multiValueHeaders") or {}).items()}
+        return Answer(name, answer["statusCode"], several | (answer.get("headers") or {}), answer["body"])
+
+    def trigger(self, name: str, event: dict[str, Any]) -> dict[str, Any]:
+        """Give an event to a function, as its runtime does."""
+        before, handler = len(self.calls), self.handlers[name]
+        context = Context(name, f"arn:aws:lambda:{REGION}:123456789012:function:{name}")
+        asyncio.set_event_loop(self.loops[name])
+        answer = self._stream(name, event, context) if is_asgi(handler) else handler(event, context)
+        self.calls[before:] = [call.by(name) for call in self.calls[before:]]
+        return dict(json.loads(json.dumps(answer)))  # the runtime would write it
+
+    def _stream(self, name: str, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        response = Buffered()
+        answering = cycle.answer(self.handlers[name], scope_of(event, context), body_of(event), response)
+        self.loops[name].run_until_complete(answering)
+        answer: dict[str, Any] = json.loads(response.proxy_answer())
+        return answer
+
+    def lose_hints(self) -> None:
+        """Remove all that is in the queue."""
+        while messages := self.queue.receive_messages(MaxNumberOfMessages=10):
+            for message in messages:
+                message.delete()
+
+    def pump(self) -> list[str]:
+        """Give all that is in the queue to the worker; return the ids of the messages that it could not do."""
+        records = [
+            {
+                "messageId": message.message_id,
+                "receiptHandle": message.receipt_handle,
+                "body": message.body,
+                "attributes": message.attributes,
+            }
+            for message in self.queue.receive_messages(MaxNumberOfMessages=10, AttributeNames=["All"])
+        ]
+        if not records:
+            return []
+        told = self.trigger("worker", {"Records": records})
+        failed = [each["itemIdentifier"] for each in told["batchItemFailures"]]
+        for record in records:
+            if record["messageId"] not in failed:
+                self.queue.delete_messages(Entries=[{"Id": "0", "ReceiptHandle": record["receiptHandle"]}])
+        return failed
 
 
 def recorded(operation: str) -> dict[str, Any]:
@@ -143,9 +193,19 @@ def recorded(operation: str) -> dict[str, Any]:
     return event
 
 
+def age(api: Gateway, pk: str) -> None:
+    """Let the messages of a session have waited since 1970."""
+    client, name = boto3.client("dynamodb"), api.functions["sweeper"].environment["PARLEY_TABLE"]
+    asked = {":pk": {"S": pk}, ":queued": {"S": "Q#"}}
+    condition = "PK = :pk AND begins_with(SK, :queued)"
+    found = client.query(TableName=name, KeyConditionExpression=condition, ExpressionAttributeValues=asked)
+    for item in found["Items"]:
+        client.put_item(TableName=name, Item=item | {"created_ms": {"N": "1"}})
+
+
 def operations() -> list[str]:
-    """Name the operations that have an event."""
-    return sorted(path.stem for path in EVENTS.glob("*.json"))
+    """Name the operations of the API that have an event."""
+    return sorted(path.stem for path in EVENTS.glob("*.json") if "httpMethod" in recorded(path.stem))
 
 
 def fill(event: dict[str, Any], ids: Mapping[str, str]) -> None:
@@ -161,19 +221,24 @@ def fill(event: dict[str, Any], ids: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def deployed(folder: Path) -> Iterator[Gateway]:
+def deployed(folder: Path, *, delay_seconds: str = "0") -> Iterator[Gateway]:
     """Make the table and the bucket of the template, and load every function with its own environment."""
     calls: list[Call] = []
     with mock_aws(), pytest.MonkeyPatch.context() as patch:
         for name, value in {**SURROUNDINGS, "WALLET_LEDGER": str(folder), "WALLET_PAY_SECONDS": "0"}.items():
             patch.setenv(name, value)
-        refs = create_resources(next(_deployments))
+        number = next(_deployments)
+        refs = create_resources(number)
         boto3.setup_default_session()
         events = boto3._get_default_session().events
         events.register("before-parameter-build", lambda params, model, **_: calls.append(Call.of(model, params)))
         functions = template.functions(refs)
-        loaded = {name: load(function) for name, function in functions.items()}
-        yield Gateway(functions, {name: module.handler for name, (module, _) in loaded.items()}, calls)
+        delay = {"PARLEY_SCRIPTED_DELAY_SECONDS": delay_seconds}
+        loaded = {name: load(function, function.environment | delay) for name, function in functions.items()}
+        handlers = {name: module.handler for name, (module, _) in loaded.items()}
+        loops = {name: loop for name, (_, loop) in loaded.items()}
+        queue = boto3.Session(region_name=REGION).resource("sqs").Queue(refs["Queue"])
+        yield Gateway(functions, handlers, loops, calls, queue)
         asyncio.set_event_loop(None)
         for _, loop in loaded.values():
             loop.run_until_complete(asyncio.sleep(0.01))  # generators that were left half-way are closed now
@@ -185,6 +250,10 @@ def deployed(folder: Path) -> Iterator[Gateway]:
 def create_resources(number: int) -> dict[str, str]:
     """Make what the template describes, as far as an emulator can; return the names by logical id."""
     refs = {"Table": f"parley-{number}", "Bucket": f"parley-{number}-blobs"}
+    secrets = boto3.client("secretsmanager")
+    for name, value in (("AdminKey", KEY), ("AnthropicKey", "not-set")):
+        refs[name] = secrets.create_secret(Name=f"parley-{number}-{name}", SecretString=value)["ARN"]
+    refs["Queue"] = boto3.client("sqs").create_queue(QueueName=f"parley-{number}")["QueueUrl"]
     table = template.table_properties()
     dynamodb = boto3.client("dynamodb")
     taken = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
@@ -197,7 +266,7 @@ def create_resources(number: int) -> dict[str, str]:
     return refs
 
 
-def load(function: template.Function) -> tuple[ModuleType, asyncio.AbstractEventLoop]:
+def load(function: template.Function, environment: Mapping[str, str]) -> tuple[ModuleType, asyncio.AbstractEventLoop]:
     """Import a handler as a cold start does, from its file and in its environment; return its event loop, too."""
     module, _, attribute = function.handler.partition(".")
     unique = f"deployed_{next(_deployments)}_{function.folder.name}"
@@ -205,9 +274,14 @@ def load(function: template.Function) -> tuple[ModuleType, asyncio.AbstractEvent
     assert spec is not None
     assert spec.loader is not None
     loaded = sys.modules[unique] = importlib.util.module_from_spec(spec)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)  # the streaming runtime has one before it loads a handler
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**function.environment, "PARLEY_SCRIPTED_DELAY_SECONDS": "0"}.items():
+        for name, value in environment.items():
             patch.setenv(name, value)
         spec.loader.exec_module(loaded)
     assert callable(getattr(loaded, attribute))
-    return loaded, asyncio.get_event_loop()
+    made = asyncio.get_event_loop()
+    if made is not loop:
+        loop.close()
+    return loaded, made

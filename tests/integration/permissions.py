@@ -58,6 +58,14 @@ class Call:
                 yield Need(f"dynamodb:{operation}", "Table.Arn", _pk(request))
             case operation, {"Bucket": _, "Key": _}:
                 yield Need(f"s3:{operation}", "Bucket.Arn/*")
+            case "ListObjectsV2", {"Bucket": _}:
+                yield Need("s3:ListBucket", "Bucket.Arn")
+            case "DeleteObjects", {"Bucket": _}:
+                yield Need("s3:DeleteObject", "Bucket.Arn/*")
+            case operation, {"QueueUrl": _}:
+                yield Need(f"sqs:{operation}", "Queue.Arn")
+            case "GetSecretValue", {"SecretId": secret}:
+                yield Need("secretsmanager:GetSecretValue", secret.rpartition("-")[0].rpartition("-")[2])
             case _:
                 raise AssertionError(f"a call that no statement is known for: {self}")
 

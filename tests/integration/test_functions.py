@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import boto3
 import pytest
+from parley.store import Ref
 
 from tests import template
 from tests.integration import gateway
@@ -21,6 +23,11 @@ UNICODE = 'Überweise 5 € an Zoë 🦊 \u2028 "quoted" \\ 你好'
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with gateway.deployed(tmp_path_factory.mktemp("wallet")) as deployed:
         yield deployed
+
+
+@pytest.fixture(autouse=True)
+def an_empty_queue(api: Gateway) -> None:
+    api.lose_hints()
 
 
 # Each event, each function
@@ -175,11 +182,12 @@ def test_a_run_without_a_driver_is_shown_as_its_log_has_it(api: Gateway) -> None
     assert (shown.status, shown.json()["status"], shown.json()["run_status"]) == (200, "running", "planning")
 
 
-def test_a_decided_outcome_lets_the_run_go_on_within_the_request(api: Gateway) -> None:
+def test_a_decided_outcome_lets_the_run_go_on_in_the_worker(api: Gateway) -> None:
     ids = asyncio.run(die_while_paying(api.settings("execute")))
     waiting = api.send("get_session", ids=ids).json()
 
     answer = api.send("decide_outcome", ids=ids, body={"outcome": "happened", "result": UNICODE})
+    assert api.pump() == []
     again = api.send("decide_outcome", ids=ids, body={"outcome": "retry"})
 
     said = api.send("list_messages", ids=ids).json()["data"]
@@ -191,23 +199,101 @@ def test_a_decided_outcome_lets_the_run_go_on_within_the_request(api: Gateway) -
     assert (again.status, again.json()["code"]) == (409, "outcome_decided")
 
 
+# The queue, the sweeper, the watchers
+
+
+def test_a_message_that_is_sent_is_answered_by_the_worker_and_seen_by_a_watcher(api: Gateway) -> None:
+    ids = {"session_id": api.send("create_session").json()["id"]}
+
+    sent = api.send("send_events", ids=ids)
+    waiting = api.send("get_session", ids=ids).json()
+    listed = api.send("list_events", ids=ids, query={}).json()["data"]
+    assert api.pump() == []
+    seen = api.send("stream_events", ids=ids, query={"after": ["0"], "until": ["idle"]}).frames()
+
+    [message] = sent.json()["data"]
+    assert (sent.status, sent.function) == (200, "api")
+    assert (message["processed_at"], waiting["run_status"]) == (None, "executing_queued")
+    assert [(event["id"], "seq" in event) for event in listed] == [(message["id"], False)]
+    assert [frame.id for frame in seen] == list(range(1, len(seen) + 1))
+    assert (seen[0].data["id"], seen[-1].event) == (message["id"], "session.status_idle")
+
+
+def test_the_recorded_jobs_begin_sessions_of_their_owners(api: Gateway) -> None:
+    records = gateway.recorded("queue_jobs")["Records"]
+    told = [api.trigger("worker", {"Records": [each]}) for each in records]  # moto takes one writer at a time
+
+    sessions = api.send("list_sessions", query={"source": ["queue"]}).json()["data"]
+    assert told == [{"batchItemFailures": []}] * 3
+    assert {(each["owner"], each["task_id"], each["run_status"]) for each in sessions} == {
+        ("alice", "ticket-7", "completed"),
+        ("admin", None, "completed"),
+    }
+
+
+def test_the_sweeper_gives_a_lost_hint_again(api: Gateway) -> None:
+    ids = {"session_id": api.send("create_session").json()["id"]}
+    api.send("send_events", ids=ids)
+    api.lose_hints()
+    gateway.age(api, Ref("default", ids["session_id"]).pk)
+
+    api.trigger("sweeper", gateway.recorded("sweep"))
+    assert api.pump() == []
+
+    assert api.send("get_session", ids=ids).json()["run_status"] == "completed"
+
+
+def test_a_session_that_has_lapsed_is_ended_by_the_stream_of_the_table(api: Gateway) -> None:
+    ids = ids_of(api.send("execute"))
+    ref = Ref("default", ids["session_id"])
+    boto3.client("dynamodb").delete_item(
+        TableName=api.functions["sweeper"].environment["PARLEY_TABLE"],
+        Key={"PK": {"S": ref.pk}, "SK": {"S": "M"}},
+    )
+    event = gateway.recorded("session_expired")
+    event["Records"][0]["dynamodb"]["Keys"]["PK"]["S"] = ref.pk
+
+    told = api.trigger("sweeper", event)
+    api.trigger("sweeper", gateway.recorded("sweep"))
+
+    assert told == {"batchItemFailures": []}
+    assert api.send("get_session", ids=ids).status == 404
+    items = boto3.client("dynamodb").query(
+        TableName=api.functions["sweeper"].environment["PARLEY_TABLE"],
+        KeyConditionExpression="PK = :pk",
+        ExpressionAttributeValues={":pk": {"S": ref.pk}},
+    )["Items"]
+    assert {item["SK"]["S"][:2] for item in items} == {"M", "L", "E#"}
+    assert not [item for item in items if len(item.get("body", {}).get("B", b"")) > 300], "contents are gone"
+
+
+def test_without_the_key_no_function_says_anything(api: Gateway) -> None:
+    for operation in gateway.operations():
+        event = gateway.recorded(operation)
+        del event["headers"]["X-Api-Key"], event["multiValueHeaders"]["X-Api-Key"]
+
+        answer = api.invoke(event)
+
+        assert (answer.status, answer.json()["code"]) == (401, "unauthorized"), operation
+
+
 # What a cold start loads
 
 
-@pytest.mark.parametrize("name", ["list_sessions", "get_session", "delete_session"])
+@pytest.mark.parametrize("name", ["list_sessions", "get_session", "delete_session", "stream_events"])
 def test_what_reads_or_deletes_starts_without_the_sdk_the_engine_and_a_server(name: str) -> None:
     loaded = modules_after_cold_start(name)
 
-    assert {"mangum", "boto3", "parley.store"} <= loaded
+    assert {"boto3", "parley.store"} <= loaded
     assert not loaded & {"anthropic", "parley.engine", "parley.runner", "parley.adapters.claude", "uvicorn"}
 
 
-@pytest.mark.parametrize("name", ["execute", "api"])
+@pytest.mark.parametrize("name", ["execute", "api", "worker"])
 def test_what_runs_agents_has_the_engine_and_no_server(name: str) -> None:
     loaded = modules_after_cold_start(name)
 
     assert {"parley.engine", "parley.runner"} <= loaded
-    assert not loaded & {"uvicorn", "parley.dev", "parley.adapters.sqlite"}
+    assert not loaded & {"anthropic", "uvicorn", "parley.dev", "parley.adapters.sqlite"}
 
 
 # How it is done

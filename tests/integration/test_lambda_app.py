@@ -6,21 +6,23 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import APIRouter
-from parley import lambda_app, wiring
+from parley import wiring
 from parley.api import agents, messages, runs, sessions
 from parley.api.depends import States
+from parley.lambda_app import http
 from parley.settings import load
 from parley.state import State
 from parley.store import Head, Ref
 from parley.store.head import milliseconds
 
+from tests.fakes.invocation import Invocation
 from tests.integration import gateway
-from tests.integration.gateway import Context
 
 Invoke = Callable[[dict[str, Any]], dict[str, Any]]
 Lines = Callable[[], list[dict[str, Any]]]
@@ -53,7 +55,7 @@ async def begin(session_id: str, state: States) -> dict[str, str]:
     now = milliseconds(state.store.log.clock.now())
     head = Head(session_id, agent.id, state.principal.owner, now, now)
     ref = Ref(state.principal.tenant, session_id)
-    claim = await state.store.drives.begin(ref, agent, "What is my balance?", new=head)
+    claim = await state.store.claims.begin(ref, agent, "What is my balance?", new=head)
     assert state.runner is not None
     state.runner.start(claim, agent)
     return {"run_id": claim.run_id}
@@ -61,15 +63,21 @@ async def begin(session_id: str, state: States) -> dict[str, str]:
 
 @pytest.fixture
 def state(tmp_path: Path) -> State:
-    return wiring.running(load({"PARLEY_DATA": str(tmp_path), "PARLEY_SCRIPTED_DELAY_SECONDS": "0.01"}))
+    settings = load({"PARLEY_DATA": str(tmp_path), "PARLEY_SCRIPTED_DELAY_SECONDS": "0.01"})
+    return replace(wiring.running(settings), admin_key=admin_key)
+
+
+async def admin_key() -> str:
+    """Return the key that the recorded events carry."""
+    return "local-admin-key"
 
 
 @pytest.fixture
 def invoke(state: State) -> Iterator[Invoke]:
     routers = (probe, sessions.router, runs.router, messages.router, agents.router)
-    handler = lambda_app.handler(state, *routers)
+    handler = http.buffered(state, *routers)
     loop = asyncio.get_event_loop()
-    yield lambda event: handler(event, Context("probe", "arn:probe"))  # type: ignore[arg-type]  # a part of it
+    yield lambda event: handler(event, Invocation())
     loop.run_until_complete(state.store.table.close())
     left_running = asyncio.all_tasks(loop)
     loop.close()
@@ -137,7 +145,8 @@ def test_an_event_of_the_consoles_test_button_has_nothing_but_a_path(invoke: Inv
 
     answer = invoke(event)
 
-    assert answer["statusCode"] == 200
+    assert (answer["statusCode"], json.loads(answer["body"])["code"]) == (401, "unauthorized")
+    assert invoke(event | {"headers": {"X-Api-Key": "local-admin-key"}})["statusCode"] == 200
 
 
 # Where the app stands
@@ -233,9 +242,10 @@ def test_what_was_said_is_never_logged_even_by_an_error_that_quotes_it(invoke: I
     told = json.loads(answer["body"])
     assert (answer["statusCode"], told["code"]) == (500, "internal_error")
     assert (failed["level"], failed["message"], failed["exception_name"]) == ("ERROR", "request_failed", "RuntimeError")
-    assert failed["function_request_id"] == logged[-1]["function_request_id"]
+    [answered] = [line for line in logged if line["message"] == "request_answered"]
+    assert failed["function_request_id"] == answered["function_request_id"]
     assert "in break_down" in failed["exception"]
     assert "JSONDecodeError at" in failed["exception"]
-    assert logged[-1].items() >= {"status": 500, "request_id": told["request_id"]}.items()
+    assert answered.items() >= {"status": 500, "request_id": told["request_id"]}.items()
     assert CANARY not in json.dumps(logged, ensure_ascii=False)
     assert "4711" not in answer["body"]

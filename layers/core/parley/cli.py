@@ -14,6 +14,7 @@ from parley.api.routers import ROUTERS
 from parley.api.vocabulary import Summary
 from parley.core.errors import ParleyError
 from parley.core.event import AgentToolResult, AgentToolUse, EventBase, RunFailed
+from parley.follow import follow
 from parley.settings import Settings, SettingsError, load
 from parley.store import Head, Ref
 from parley.store.head import milliseconds
@@ -52,10 +53,10 @@ async def smoke_live(settings: Settings, text: str) -> int:
             raise SettingsError("Nothing here can run an agent.")
         now = milliseconds(store.log.clock.now())
         ref = Ref(state.principal.tenant, store.log.ids.new("sesn"))
-        claim = await store.drives.begin(ref, agent, text, new=Head(ref.id, agent.id, "smoke", now, now))
+        claim = await store.claims.begin(ref, agent, text, new=Head(ref.id, agent.id, "smoke", now, now))
         summary = Summary(ref.id, claim.run_id)
         used = 0
-        async for batch in state.runner.follow(claim, state.runner.start(claim, agent)):
+        async for batch in follow(state.runner, claim, state.runner.start(claim, agent)):
             for event in batch:
                 if isinstance(event, EventBase):
                     summary.take(event)

@@ -6,7 +6,8 @@ import logging
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from os import getpid
 from pathlib import Path
 from typing import IO
 
@@ -15,12 +16,19 @@ import uvloop
 from fastapi import FastAPI
 
 from parley import wiring
+from parley.adapters.sqlite import SqliteTable
 from parley.api import docs
 from parley.api.app import create_app
 from parley.api.routers import ROUTERS
-from parley.core.errors import Unavailable
+from parley.core.errors import ParleyError, Unavailable
+from parley.runner import Runner
 from parley.settings import Settings, SettingsError, load
 from parley.state import State
+from parley.store.keys import SHOWN, Ref
+from parley.store.work import work
+from parley.sweeper import Sweeper
+
+log = logging.getLogger("parley")
 
 
 class AlreadyRunning(Exception):
@@ -39,19 +47,49 @@ def app(settings: Settings, state: State) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         runner = state.runner
         assert runner is not None, "the dev server runs agents"  # noqa: S101 - narrows a type
-        await runner.recover(void_leases=embedded)
-        recovery = asyncio.create_task(runner.recover_for_ever(settings.recover_seconds), name="recovery")
-        yield
-        recovery.cancel()
-        with suppress(asyncio.CancelledError):
-            await recovery
-        await runner.close()
-        await state.store.table.close()
+        await recover(runner, void_leases=embedded)
+        sweeping = asyncio.create_task(sweep_for_ever(state, settings.recover_seconds), name="sweeper")
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
+            await runner.close()
+            await state.store.table.close()
 
-    made = create_app(state, ROUTERS)
+    made = create_app(state, ROUTERS, keyless=True)  # it listens on this machine only
     made.router.lifespan_context = lifespan
     docs.install(made)
     return made
+
+
+async def recover(runner: Runner, *, void_leases: bool) -> None:
+    """Go on with what an earlier process left; `void_leases` when no other driver can be alive."""
+    async for ref, sk in work(runner.store.table):
+        if sk != SHOWN:
+            await runner.nudge(ref, void_lease=void_leases)
+
+
+async def sweep_for_ever(state: State, every_seconds: float) -> None:
+    """Do the sweeper's rounds; on Lambda a schedule and the table's stream do."""
+    assert state.queue is not None, "the dev server has a queue"  # noqa: S101 - narrows a type
+    sweeper = Sweeper(state.store, state.queue)
+    while True:
+        await state.store.log.clock.sleep(every_seconds)
+        try:
+            await sweeper.sweep()
+            await sweep_expired(sweeper)
+        except ParleyError as error:
+            log.warning("sweep_postponed", extra={"code": error.code})
+
+
+async def sweep_expired(sweeper: Sweeper) -> None:
+    """End sessions that have lapsed in the embedded store, and remove other rows past their time."""
+    table = sweeper.store.table
+    if isinstance(table, SqliteTable):
+        for key in await table.sweep_expired(spared=SHOWN):
+            if key.sk == SHOWN:
+                await sweeper.expire(Ref.of(key.pk))
 
 
 def lock(folder: Path) -> IO[str]:
@@ -104,20 +142,34 @@ def banner(settings: Settings, state: State, port: int) -> str:
         "bedrock": f"{first.model} on Bedrock",
     }
     where = f"{settings.data}/" if settings.store == "sqlite" else f"DynamoDB table '{settings.table}'"
-    execute_url = f"{url}/v1/agents/{first.id}/execute"
+    send = f"  curl -N {url}/v1/agents/{first.id}/execute -H 'content-type: application/json' -d"
+    said = ("What is my balance?", "Pay 5 to alice") if first.id == "wallet" else ("Hello",)
+    tries = "\n".join(f"""{send} '{{"input": "{text}"}}'""" for text in said)
     return f"""
 Parley is ready on {url}
   agent   {first.id} ({first.name or first.id}) with {providers[settings.provider]}
   tools   {", ".join(tool.name for tool in first.tools) or "none"}
   data    {where}
   docs    {url}/docs
+  process {getpid()}: kill -9 it while it answers, start again, and the run goes on
 
 Try these, in another terminal:
 
-  curl -N {execute_url} -H 'content-type: application/json' -d '{{"input": "What is my balance?"}}'
-  curl -N {execute_url} -H 'content-type: application/json' -d '{{"input": "Pay 5 to alice"}}'
+{tries}
   curl -s {url}/v1/sessions
 """
+
+
+class Lines(logging.Formatter):
+    """Log lines for people: the event's name, and its keys behind it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own hook
+        """Write all that the record has and an ordinary one has not."""
+        words = {name: value for name, value in vars(record).items() if name not in _ORDINARY}
+        return " ".join([super().formatMessage(record), *(f"{name}={value}" for name, value in words.items())])
+
+
+_ORDINARY = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName"}
 
 
 class Announced(uvicorn.Server):
@@ -137,7 +189,7 @@ class Announced(uvicorn.Server):
 async def serve(settings: Settings) -> None:
     """Serve until stopped."""
     wiring.check(settings)
-    state = wiring.running(settings)
+    state = wiring.running(settings, wiring.DEV)
     await wiring.prepare(settings, state)
     bound = listen(settings.port)
     config = uvicorn.Config(
@@ -152,7 +204,9 @@ async def serve(settings: Settings) -> None:
 
 def main() -> int:
     """Run the dev server; return what the shell should know."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    lines = logging.StreamHandler()
+    lines.setFormatter(Lines("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[lines])
     for chatty in ("botocore", "httpx2"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:

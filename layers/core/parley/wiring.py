@@ -2,16 +2,28 @@
 
 import importlib
 import traceback
+from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from parley.core.agent import Agent
-from parley.ports import Blobs, Model, Table
+from parley.ports import Blobs, Model, Queue, Table
 from parley.settings import Settings, SettingsError
 from parley.state import Principal, State
 from parley.store import Ref, Store
 
-PRINCIPAL = Principal(tenant="default", owner="dev")
-"""Everybody, until keys and tokens say who is calling."""
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from parley.adapters.secrets import Secret
+    from parley.sweeper import Sweeper
+    from parley.worker import Worker
+
+PRINCIPAL = Principal(tenant="default", owner="admin", admin=True)
+"""Whoever has the admin key."""
+
+DEV = Principal(tenant="default", owner="dev", admin=True)
+"""Whoever is at the machine that the dev server runs on."""
 
 
 def agents(settings: Settings) -> dict[str, Agent]:
@@ -26,6 +38,8 @@ def agents(settings: Settings) -> dict[str, Agent]:
         try:
             agent = getattr(importlib.import_module(module), attribute or "agent")
         except Exception as error:
+            if module.endswith(".py"):
+                raise SettingsError(f"PARLEY_AGENT: write '{module.removesuffix('.py')}:agent'.") from error
             raise SettingsError(f"PARLEY_AGENT: '{name.strip()}' cannot be loaded: {_told(error, module)}") from error
         if not isinstance(agent, Agent):
             raise SettingsError(f"PARLEY_AGENT: '{name.strip()}' is a {type(agent).__name__}, not an Agent.")
@@ -64,10 +78,10 @@ def store(settings: Settings) -> Store:
 
 def reading(settings: Settings) -> State:
     """Build what is needed to create, list, get and delete sessions: no engine, no model."""
-    return State(store(settings), agents(settings), PRINCIPAL)
+    return _state(settings, State(store(settings), agents(settings), PRINCIPAL, queue=_queue(settings)))
 
 
-def running(settings: Settings) -> State:
+def running(settings: Settings, principal: Principal = PRINCIPAL) -> State:
     """Build everything."""
     from parley.adapters.inline import InlineQueue
     from parley.adapters.python_tools import PythonTools
@@ -78,9 +92,44 @@ def running(settings: Settings) -> State:
     its_store = store(settings)
     clock, ids = its_store.log.clock, its_store.log.ids
     engine = Engine(its_store, model(settings), PythonTools(), clock, ids)
-    runner = Runner(engine, found)
-    queue = InlineQueue(lambda tenant, session_id: runner.nudge(Ref(tenant, session_id)))
-    return State(its_store, found, PRINCIPAL, runner, queue)
+    queue = _queue(settings) or InlineQueue(lambda tenant, session_id: runner.nudge(Ref(tenant, session_id)))
+    runner = Runner(engine, found, queue)
+    return _state(settings, State(its_store, found, principal, runner, queue, runner.deadline))
+
+
+def worker(settings: Settings) -> "tuple[Worker, Callable[[str, int], Awaitable[None]]]":
+    """Build what the queue's messages are done with, and how a failed one is delivered again soon.
+
+    Raises:
+        SettingsError: there is no queue.
+    """
+    from parley.adapters.sqs import SqsQueue
+    from parley.worker import Worker
+
+    state = running(settings)
+    if state.runner is None or not isinstance(state.queue, SqsQueue):
+        raise SettingsError("There is no queue: set PARLEY_QUEUE_URL.")
+    return Worker(state.runner, PRINCIPAL, settings.queue_max_receives), state.queue.retry_later
+
+
+def sweeper(settings: Settings) -> "Sweeper":
+    """Build what mends.
+
+    Raises:
+        SettingsError: there is no queue.
+    """
+    from parley.sweeper import Sweeper
+
+    queue = _queue(settings)
+    if queue is None:
+        raise SettingsError("There is no queue: set PARLEY_QUEUE_URL.")
+    return Sweeper(store(settings), queue)
+
+
+def _state(settings: Settings, state: State) -> State:
+    """Add what the requests of every function are held to."""
+    key = _secret(settings, settings.admin_key_secret)
+    return replace(state, admin_key=key.read if key else None, cors_origin=settings.cors_origin)
 
 
 def model(settings: Settings) -> Model:
@@ -92,13 +141,14 @@ def model(settings: Settings) -> Model:
 
             return ScriptedModel(SystemClock(), settings.scripted_delay_seconds)
         case "anthropic":
-            from parley.adapters.claude import ClaudeModel
+            from parley.adapters.claude import over_api
 
-            return ClaudeModel(api_key=settings.anthropic_api_key, base_url=settings.anthropic_base_url or None)
+            key = settings.anthropic_api_key or _secret(settings, settings.anthropic_key_secret) or ""
+            return over_api(api_key=key, base_url=settings.anthropic_base_url or None)
         case "bedrock":
-            from parley.adapters.claude import BedrockModel
+            from parley.adapters.claude import over_bedrock
 
-            return BedrockModel(region=settings.aws_region or None)
+            return over_bedrock(region=settings.aws_region or None)
 
 
 def _table(settings: Settings) -> Table:
@@ -125,15 +175,38 @@ def _blobs(settings: Settings) -> Blobs:
     return FileBlobs(settings.data / "blobs")
 
 
+def _queue(settings: Settings) -> Queue | None:
+    if not settings.queue_url:
+        return None
+    from parley.adapters.sqs import SqsQueue, connect
+
+    return SqsQueue(settings.queue_url, partial(connect, settings.aws_region or None))
+
+
+def _secret(settings: Settings, arn: str) -> "Secret | None":
+    if not arn:
+        return None
+    from parley.adapters.secrets import Secret, connect
+    from parley.adapters.system import SystemClock
+
+    return Secret(arn, SystemClock(), partial(connect, settings.aws_region or None))
+
+
 def check(settings: Settings) -> None:
     """Look for what clients would miss at their first call.
 
     Raises:
         SettingsError: no key, no region or no credentials are found; the message says what to set.
     """
-    if settings.provider == "anthropic" and not settings.anthropic_api_key:
+    if settings.provider == "anthropic" and not (settings.anthropic_api_key or settings.anthropic_key_secret):
         raise SettingsError("PARLEY_MODEL_PROVIDER=anthropic: set ANTHROPIC_API_KEY.")
-    uses = {"STORE=dynamodb": settings.store == "dynamodb", "MODEL_PROVIDER=bedrock": settings.provider == "bedrock"}
+    uses = {
+        "STORE=dynamodb": settings.store == "dynamodb",
+        "MODEL_PROVIDER=bedrock": settings.provider == "bedrock",
+        "QUEUE_URL": settings.queue_url,
+        "ADMIN_KEY_SECRET": settings.admin_key_secret,
+        "ANTHROPIC_KEY_SECRET": settings.provider == "anthropic" and settings.anthropic_key_secret,
+    }
     for name in (name for name, used in uses.items() if used):
         import boto3
 
@@ -148,7 +221,11 @@ def check(settings: Settings) -> None:
 
 
 async def prepare(settings: Settings, state: State) -> None:
-    """Make the table when an emulator does not have it; on AWS the template does."""
+    """Do beforehand what would keep the first request waiting; make the table when an emulator does not have it."""
+    from parley.adapters.claude.deferred import DeferredModel
+
+    if state.runner and isinstance(state.runner.engine.model, DeferredModel):
+        await state.runner.engine.model.ready()
     if settings.store == "dynamodb" and settings.aws_endpoint_url:
         from parley.adapters.dynamodb import DynamoTable
 
