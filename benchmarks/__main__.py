@@ -18,6 +18,8 @@ SUITES: dict[str, str] = {
     "growth": "turn 500 against turn 1; 500 messages to the first delta, warm and restarted (40 s)",
     "many": "1,000 sessions streaming at once, each held against its log (25 s)",
     "capacity": "DynamoDB calls and units per turn, counted by an emulator that npm installs (10 s)",
+    "watch": "a watcher at another server: stored events and text, p50 and p95 (20 s)",
+    "cold_start": "CPU and memory to import each function as it is built for Lambda, needs make sam (60 s)",
 }
 """Each is a module of this package with a coroutine `measure`; loaded when it is needed."""
 

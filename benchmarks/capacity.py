@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 from parley.adapters.dynamodb import DynamoTable
 from parley.adapters.files import FileBlobs
+from parley.adapters.inline import InlineQueue
 from parley.adapters.python_tools import PythonTools
 from parley.adapters.system import SystemClock, UlidIds
 from parley.api import execute
@@ -20,7 +21,7 @@ from parley.api.app import create_app
 from parley.engine import Engine
 from parley.runner import Runner
 from parley.state import State
-from parley.store import Store
+from parley.store import Ref, Store
 from parley.wiring import PRINCIPAL
 
 from benchmarks import emulator, librarian, servers
@@ -61,6 +62,10 @@ class CountedBlobs:
     async def delete(self, key: str) -> None:
         """Remove."""
         await self.inner.delete(key)
+
+    async def delete_all(self, prefix: str) -> None:
+        """Remove a folder."""
+        await self.inner.delete_all(prefix)
 
 
 async def measure() -> list[Figure]:
@@ -114,7 +119,9 @@ async def _turn(meter: Meter, blobs: CountedBlobs, session_id: str | None, numbe
     store = Store.over(DynamoTable(TABLE, clock, meter.client), blobs, clock, ids)
     agents = {agent.id: agent}
     engine = Engine(store, librarian.Librarian(number), PythonTools(), clock, ids)
-    app = create_app(State(store, agents, PRINCIPAL, Runner(engine, agents)), [execute.router])
+    queue = InlineQueue(lambda tenant, session_id: runner.nudge(Ref(tenant, session_id)))
+    runner = Runner(engine, agents, queue)
+    app = create_app(State(store, agents, PRINCIPAL, runner, queue), [execute.router], keyless=True)
     body = {"input": librarian.message(number)} | ({"session_id": session_id} if session_id else {})
     headers = {"idempotency-key": f"turn-{number}"}
     transport = httpx2.ASGITransport(app=app)

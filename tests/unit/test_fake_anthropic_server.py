@@ -168,6 +168,33 @@ def test_a_delay_parts_the_deltas_in_time(http: httpx.Client) -> None:
     assert 0.1 <= time.monotonic() - began < 1
 
 
+def test_a_gate_holds_back_each_delta_until_it_is_let_through(base_url: str, http: httpx.Client) -> None:
+    received: list[str] = []
+
+    http.post("/_gates/one")
+    with http.stream("POST", "/v1/messages", json=body(user("[[text 3x8 gate=one]]"), stream=True)) as response:
+        for line in response.iter_lines():
+            if "text_delta" in line:
+                received.append(json.loads(line.removeprefix("data: "))["delta"]["text"])
+                httpx.post(f"{base_url}/_gates/one")
+
+    assert received == ["0000000 ", "0000001 ", "0000002."]
+
+
+def test_a_gate_that_stays_closed_lets_nothing_through(http: httpx.Client) -> None:
+    lines: list[str] = []
+
+    with (
+        http.stream(
+            "POST", "/v1/messages", json=body(user("[[text 3x8 gate=shut]]"), stream=True), timeout=0.2
+        ) as held,
+        pytest.raises(httpx.ReadTimeout),
+    ):
+        lines.extend(held.iter_lines())
+
+    assert "text_delta" not in "".join(lines)
+
+
 def test_parallel_calls_are_answered_with_their_quoted_results(client: anthropic.Anthropic) -> None:
     replies = converse(client, 'Please [[say on it]] [[tool add {"a": [1, "]]"]}]] [[tool search]]')
 
