@@ -1,4 +1,4 @@
-"""The demo agent: a wallet of test money. Change it, or replace it: Parley never touches this file.
+"""The demo agent: a wallet of test money. Yours is a file beside it, which no upgrade touches (docs/guide/agents.md).
 
 An agent is a prompt and tools. A tool is a function: its type hints become the schema, its docstring is what
 the model reads about it, and its `effect` says what Parley may do when a call was interrupted. `def` runs in
