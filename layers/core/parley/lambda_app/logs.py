@@ -17,7 +17,10 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tupl
 
 
 class _Lines(LambdaPowertoolsFormatter):
-    """JSON lines; of an exception the types and the places, because a message may quote what somebody said."""
+    """JSON lines; of an exception the types and the places, because a message may quote what somebody said.
+
+    `layers/runtime` writes exceptions alike, in lines of its own: neither layer may need the other.
+    """
 
     def formatException(self, ei: ExcInfo) -> str:  # noqa: N802 - logging's own hook
         """Write an exception and what caused it, the last first."""
