@@ -4,6 +4,7 @@ import importlib
 import traceback
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parley.core.agent import Agent
@@ -24,6 +25,9 @@ PRINCIPAL = Principal(tenant="default", owner="admin", admin=True)
 
 DEV = Principal(tenant="default", owner="dev", admin=True)
 """Whoever is at the machine that the dev server runs on."""
+
+_NOT_THEIRS = ("<", f"{Path(__file__).parent}/", f"{Path(traceback.__file__).parent}/")
+"""How the files begin that are Parley's or Python's: whoever looks for a slip of theirs need not see them."""
 
 
 def agents(settings: Settings) -> dict[str, Agent]:
@@ -56,7 +60,7 @@ def _told(error: Exception, module: str) -> str:
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if "/parley/" not in frame.filename and not frame.filename.startswith("<")]
+    theirs = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS)]
     where = [f"{frame.filename}, line {frame.lineno}: " for frame in theirs if "site-packages" not in frame.filename]
     return f"{where[-1] if where else ''}{type(error).__name__}: {error}"
 
