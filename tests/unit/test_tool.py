@@ -54,6 +54,10 @@ def test_a_tool_without_parameters_has_an_empty_object() -> None:
     assert (now.description, now.parse({})) == ("", {})
 
 
+def test_the_schema_is_made_once() -> None:
+    assert transfer.input_schema is transfer.input_schema
+
+
 def test_options_are_given_to_the_decorator() -> None:
     @tool(effect="read", name="look-up", timeout_seconds=3)
     def find(what: str) -> str:

@@ -7,6 +7,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -45,7 +46,7 @@ class ToolOutcome:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tool:
     """One tool of an agent, made by `@tool`."""
 
@@ -61,9 +62,9 @@ class Tool:
         """Call the plain function, as in a test of yours."""
         return self.function(*args, **kwargs)
 
-    @property
+    @cached_property
     def input_schema(self) -> dict[str, Any]:
-        """JSON Schema of the arguments, always of type `object`."""
+        """JSON Schema of the arguments, always of type `object`; made once, for every session that is shown has it."""
         schema = self.arguments.model_json_schema()
         for name in ("title", "description"):
             schema.pop(name, None)
