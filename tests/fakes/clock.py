@@ -40,5 +40,14 @@ class VirtualClock:
             if not woken.done():
                 woken.set_result(None)
 
+    def freeze(self) -> None:
+        """Let those who wait now never hear of the time again: their process stands still."""
+        self._sleepers.clear()
+
+    @property
+    def asleep(self) -> int:
+        """How many wait for the test to let time pass."""
+        return sum(not woken.done() for _, woken in self._sleepers)
+
     def milliseconds(self) -> int:
         return round(self.moment.timestamp() * 1000)

@@ -2,15 +2,17 @@
 
 import asyncio
 import base64
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from parley.core.errors import Malformed
 from parley.store.cursor import Cursors
 
 from tests.build import Stage
+from tests.strategies import JSON, TEXTS
 
 pytestmark = pytest.mark.anyio
 
@@ -76,13 +78,43 @@ async def test_a_cursor_says_nothing_that_a_url_would_spoil(stage: Stage) -> Non
     assert set(cursor) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
-@given(st.text(max_size=30))
-def test_any_text_is_malformed_and_nothing_worse(text: str) -> None:
-    class Empty:
-        async def get(self, key: object) -> dict[str, bytes]:
-            return {"value": b"secret"}
+class Secret:
+    """As much of a table as a cursor needs."""
 
-    cursors = Cursors(Empty())  # type: ignore[arg-type]
+    async def get(self, key: object) -> dict[str, bytes]:
+        return {"value": b"secret"}
+
+
+CURSORS = Cursors(Secret())  # type: ignore[arg-type]
+SCOPES = st.tuples(TEXTS, TEXTS).filter(lambda scope: "\0" not in scope[0])
+"""A tenant, which has no NUL, and a question."""
+
+
+@given(st.text(max_size=30))
+async def test_any_text_is_malformed_and_nothing_worse(text: str) -> None:
+    with pytest.raises(Malformed):
+        await CURSORS.open("acme", "list", text)
+
+
+@given(SCOPES, JSON)
+async def test_any_position_comes_back(scope: tuple[str, str], position: Any) -> None:
+    assert await CURSORS.open(*scope, await CURSORS.seal(*scope, position)) == position
+
+
+@given(SCOPES, SCOPES, JSON)
+async def test_no_cursor_fits_another_scope(mine: tuple[str, str], other: tuple[str, str], position: Any) -> None:
+    assume(mine != other)
+    cursor = await CURSORS.seal(*mine, position)
 
     with pytest.raises(Malformed):
-        asyncio.run(cursors.open("acme", "list", text))
+        await CURSORS.open(*other, cursor)
+
+
+@given(JSON, st.data())
+async def test_a_cursor_that_was_changed_is_refused_or_means_the_same(position: Any, data: st.DataObject) -> None:
+    cursor = await CURSORS.seal("acme", "list", position)
+    start, end = sorted(data.draw(st.integers(0, len(cursor))) for _ in range(2))
+    changed = cursor[:start] + data.draw(st.text(max_size=3)) + cursor[end:]
+
+    with suppress(Malformed):
+        assert await CURSORS.open("acme", "list", changed) == position

@@ -1,15 +1,20 @@
 """Entries: one append as one item."""
 
 import random
+from contextlib import suppress
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from parley.core import event as e
-from parley.core.errors import Unavailable
+from parley.core.errors import Unavailable, Unreadable
+from parley.core.value import text_of
 from parley.store.entry import INLINE_BYTES, MAX_EVENTS, decode, encode, pack, place, unpack
 
 from tests import build
 from tests.build import REF, entry, event, message
 from tests.fakes.blobs import MemoryBlobs
+from tests.strategies import EVENTS
 
 pytestmark = pytest.mark.anyio
 
@@ -113,4 +118,53 @@ async def test_a_huge_message_fits_the_table(stage: build.Stage) -> None:
     [message, *_] = await stage.log()
 
     assert isinstance(message, e.UserMessage)
-    assert len(message.content[0].text) == 250_000
+    assert len(text_of(message.content)) == 250_000
+
+
+# Whatever is in it, and whatever becomes of its bytes.
+
+LENGTHS = st.sampled_from([0, 0, 0, 10, 70_000])
+"""Of text that hardly compresses; the longest does not fit an item."""
+
+
+@settings(max_examples=60)
+@given(st.lists(EVENTS, min_size=1, max_size=6), LENGTHS, st.integers(0, 10**9), st.none() | st.integers(1, 2**40))
+async def test_any_events_come_back(events: list[e.Event], length: int, after: int, epoch: int | None) -> None:
+    events, blobs = [*events, message(noise(length) + "!")], MemoryBlobs()
+
+    item = await encode(REF, blobs, "appe_1", after, events, epoch)
+    read = await decode(item, blobs)
+
+    assert (read.events, read.driver_epoch) == (place(events, after), epoch)
+    assert ("blob" in item) == (length > INLINE_BYTES)
+    assert len(item.get("body", b"")) <= INLINE_BYTES
+
+
+@given(st.lists(EVENTS, min_size=1, max_size=3), st.data())
+async def test_bytes_that_changed_are_unreadable_or_say_the_same(events: list[e.Event], data: st.DataObject) -> None:
+    blobs = MemoryBlobs()
+    item = await encode(REF, blobs, "appe_1", 0, events, None)
+    body = bytearray(item["body"])
+    body[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
+
+    with suppress(Unreadable):
+        assert (await decode(item | {"body": bytes(body)}, blobs)).events == place(events, 0)
+
+
+@given(st.binary(max_size=40))
+async def test_bytes_of_somebody_else_are_unreadable(body: bytes) -> None:
+    item = await encode(REF, MemoryBlobs(), "appe_1", 0, [message()], None)
+
+    with pytest.raises(Unreadable):
+        await decode(item | {"body": body}, MemoryBlobs())
+
+
+@pytest.mark.parametrize("blob", [False, True])
+async def test_an_entry_that_was_cut_short_or_goes_on_is_unreadable(blob: bool) -> None:
+    blobs = MemoryBlobs()
+    item = await encode(REF, blobs, "appe_1", 0, [message(noise(80_000 * blob)), message("x")], None)
+    body = blobs.kept[item["blob"]] if blob else item["body"]
+
+    for damaged in (*(body[:length] for length in range(0, len(body), 1 + 997 * blob)), body[:-1], body + b"x"):
+        with pytest.raises(Unreadable):
+            await decode(item | {"body": damaged}, blobs)

@@ -6,6 +6,7 @@ import pytest
 from parley.core import event as e
 from parley.core.errors import Unavailable
 from parley.core.session import Session
+from parley.core.value import text_of
 from parley.store import Ref, SlotTaken
 from parley.store.entry import MAX_EVENTS
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 def texts(events: list[e.Event] | tuple[e.Event, ...]) -> list[str]:
-    return [each.content[0].text for each in events if isinstance(each, e.UserMessage)]
+    return [text_of(each.content) for each in events if isinstance(each, e.UserMessage)]
 
 
 async def filled(stage: Stage, *sizes: int) -> None:

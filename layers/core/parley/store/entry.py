@@ -39,10 +39,18 @@ def pack(data: bytes) -> bytes:
 
 
 def unpack(data: bytes) -> bytes:
-    """Undo `pack`."""
-    if data[:1] == _PRIMED:
-        return zlib.decompressobj(zdict=PRIMER).decompress(data[1:])
-    return data[1:]
+    """Undo `pack`.
+
+    Raises:
+        zlib.error: the bytes are damaged, cut short or too many.
+    """
+    if data[:1] != _PRIMED:
+        return data[1:]
+    decompressor = zlib.decompressobj(zdict=PRIMER)
+    unpacked = decompressor.decompress(data[1:])
+    if not decompressor.eof or decompressor.unused_data:
+        raise zlib.error("these are not the bytes of one whole stream")
+    return unpacked
 
 
 def place(events: Sequence[Event], after: int) -> tuple[Event, ...]:
