@@ -5,7 +5,7 @@ from parley.core.session import Session
 from parley.store import Ref
 from parley.store.recent import Recent
 
-from tests.build import REF, Stage, answer, said
+from tests.build import REF, Stage, answer, picture, said, shown
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +40,15 @@ def test_a_session_that_was_sealed_anew_is_read_anew() -> None:
     recent.put(REF, 0, session("s", 1), 70_000)
 
     assert recent.get(REF, 12) == (None, 0)
+
+
+async def test_a_session_weighs_what_its_images_weigh(stage: Stage) -> None:
+    stage.plays(answer(said("Cats.")))
+    await stage.drive(await stage.begin(shown(picture(3_000_000))))
+
+    await stage.store.log.load(REF, 0)
+
+    assert 3_000_000 < stage.store.log.recent.weight < 3_010_000
 
 
 async def test_what_another_process_appended_is_seen(stage: Stage) -> None:

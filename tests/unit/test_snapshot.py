@@ -9,7 +9,7 @@ from parley.core.tool import ToolOutcome
 from parley.store import snapshot
 from parley.store.entry import pack, unpack
 
-from tests.build import REF, Stage, answer, asked, only, said
+from tests.build import REF, Stage, answer, asked, only, picture, said, shown
 from tests.fakes.blobs import MemoryBlobs
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +45,7 @@ async def test_a_long_conversation_is_sealed_at_the_end_of_a_run(stage: Stage) -
     await talk(stage, 5)
 
     assert await sealed(stage) > 0
-    assert snapshot.name(REF, await sealed(stage)) in stage.blobs.kept
+    assert snapshot.name(REF) in stage.blobs.kept
 
 
 async def test_after_sealing_a_turn_reads_only_what_is_behind_the_seal(stage: Stage) -> None:
@@ -82,7 +82,7 @@ async def test_the_next_run_goes_on_from_the_seal_as_if_there_were_none(stage: S
 
 async def test_a_snapshot_that_is_missing_is_passed_over(stage: Stage) -> None:
     await talk(stage, 5)
-    stage.blobs.kept.pop(snapshot.name(REF, await sealed(stage)))
+    stage.blobs.kept.pop(snapshot.name(REF))
     other = stage.another()
 
     await talk(other, 1)
@@ -90,9 +90,30 @@ async def test_a_snapshot_that_is_missing_is_passed_over(stage: Stage) -> None:
     assert len(other.model.messages) == 11
 
 
+async def test_a_session_has_one_snapshot_however_often_it_is_sealed(stage: Stage) -> None:
+    await talk(stage, 5)
+    first = await sealed(stage)
+    await talk(stage, 5)
+
+    assert await sealed(stage) > first > 0
+    assert list(stage.blobs.kept) == [snapshot.name(REF)]
+
+
+async def test_a_snapshot_that_was_replaced_before_its_seal_was_stored_is_passed_over(stage: Stage) -> None:
+    await talk(stage, 5)
+    seal = await sealed(stage)
+    await talk(stage, 1)
+    await snapshot.write(stage.blobs, REF, await stage.session())
+
+    session, _ = await loaded(stage, seal)
+
+    assert session == await stage.session()
+    assert await snapshot.read(stage.blobs, REF, seal) is None
+
+
 async def test_a_snapshot_of_another_version_of_the_fold_is_passed_over(stage: Stage) -> None:
     await talk(stage, 5)
-    name = snapshot.name(REF, await sealed(stage))
+    name = snapshot.name(REF)
     _, head, *_ = unpack(stage.blobs.kept[name]).split(b"\n")
     stage.blobs.kept[name] = pack(b"\n".join([b"0", head, b'{"role":"user","content":[]}']))
 
@@ -104,7 +125,7 @@ async def test_a_snapshot_of_another_version_of_the_fold_is_passed_over(stage: S
 @pytest.mark.parametrize("damaged", [b"", b"\x01not zlib", b"\x00only one line", b'\x001\n{"id":'])
 async def test_a_snapshot_that_is_damaged_is_passed_over(stage: Stage, damaged: bytes) -> None:
     await talk(stage, 5)
-    stage.blobs.kept[snapshot.name(REF, await sealed(stage))] = damaged
+    stage.blobs.kept[snapshot.name(REF)] = damaged
 
     session, _ = await loaded(stage, await sealed(stage))
 
@@ -138,3 +159,89 @@ async def test_a_run_ends_even_when_its_snapshot_cannot_be_kept(stage: Stage) ->
     await talk(stage, 5)
 
     assert await sealed(stage) == 0
+
+
+# Large messages of the context are blobs of their own.
+
+IMAGES = shown(*(picture(200_000, seed) for seed in range(20)), text="These?")
+"""4 MB."""
+
+
+def parts(stage: Stage) -> dict[str, bytes]:
+    return {key: data for key, data in stage.blobs.kept.items() if "/message-" in key}
+
+
+async def test_images_are_written_once_and_not_with_every_seal(stage: Stage) -> None:
+    stage.plays(answer(said("Cats.")))
+    await stage.drive(await stage.begin(IMAGES))
+    stage.blobs.puts.clear()
+
+    await talk(stage, 10)
+
+    [part] = parts(stage).values()
+    snapshots = [size for key, size in stage.blobs.puts if key == snapshot.name(REF)]
+    assert len(snapshots) > 2
+    assert [size for key, size in stage.blobs.puts if key != snapshot.name(REF)] == [len(part)]
+    assert max(snapshots) < 400_000 < len(part)
+
+
+async def test_a_session_with_images_loads_alike_with_and_without_its_snapshot(stage: Stage) -> None:
+    stage.plays(answer(said("Cats.")))
+    await stage.drive(await stage.begin(IMAGES))
+    await talk(stage, 1)
+
+    with_it, less = await loaded(stage, await sealed(stage))
+    without, _ = await loaded(stage, 0)
+
+    assert with_it == without
+    assert less < 30_000
+
+
+@pytest.mark.parametrize("damaged", [None, b"", b"\x01not zlib", b"\x00another message"])
+async def test_a_snapshot_whose_message_is_missing_or_damaged_is_passed_over(
+    stage: Stage, damaged: bytes | None
+) -> None:
+    stage.plays(answer(said("Cats.")))
+    await stage.drive(await stage.begin(IMAGES))
+    await talk(stage, 1)
+    [part] = parts(stage)
+    stage.blobs.kept.pop(part)
+    if damaged is not None:
+        stage.blobs.kept[part] = damaged
+
+    session, _ = await loaded(stage, await sealed(stage))
+
+    assert session == await stage.session()
+
+
+async def test_a_message_that_left_the_context_and_came_back_is_written_again() -> None:
+    blobs, large = MemoryBlobs(), b'{"role":"user","content":[]}'.ljust(snapshot.PART_BYTES + 1)
+    with_it = [Session(id=REF.id, seq=seq, context=(large,)) for seq in (1, 3)]
+    await snapshot.write(blobs, REF, with_it[0])
+    await snapshot.write(blobs, REF, Session(id=REF.id, seq=2), sealed=1)
+
+    await snapshot.write(blobs, REF, with_it[1], sealed=2)
+
+    assert await snapshot.read(blobs, REF, 2) is None
+    assert await snapshot.read(blobs, REF, 3) == with_it[1]
+
+
+async def test_a_large_message_that_was_sent_twice_is_read_once() -> None:
+    blobs, large = MemoryBlobs(), b'{"role":"user","content":[]}'.ljust(snapshot.PART_BYTES + 1)
+    session = Session(id=REF.id, seq=2, context=(large, b"{}", large))
+    await snapshot.write(blobs, REF, session)
+
+    assert await snapshot.read(blobs, REF, 2) == session
+    assert len(blobs.gets) == len(["snapshot", "message"])
+
+
+@pytest.mark.parametrize("damaged", [None, b"\x01not zlib"])
+async def test_what_the_last_snapshot_cannot_tell_is_written_again(damaged: bytes | None) -> None:
+    blobs, large = MemoryBlobs(), b"{}".ljust(snapshot.PART_BYTES + 1)
+    session = Session(id=REF.id, seq=2, context=(large,))
+    if damaged:
+        blobs.kept[snapshot.name(REF)] = damaged
+
+    await snapshot.write(blobs, REF, session, sealed=1)
+
+    assert await snapshot.read(blobs, REF, 2) == session

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import random
 from contextlib import suppress
 from typing import Any
 
@@ -11,19 +12,23 @@ from inline_snapshot import snapshot
 from parley.core import event as e
 from parley.core.errors import Conflict, IdempotencyMismatch, Invalid, NotFound, ParleyError, Unavailable
 from parley.core.limits import MAX_INPUT_BYTES
+from parley.core.value import text_of
 from parley.ports import Put
 from parley.state import Principal
 from parley.store import Head, Ref
 from parley.store.inputs import MAX_QUEUED
 from parley.worker import Worker
 
-from tests.build import REF, Stage, agent, answer, asked, only, said, settled
+from tests.build import REF, Stage, agent, answer, asked, only, picture, said, settled
 from tests.fakes.flaky_table import Crash, Fault
 from tests.fakes.gate import Gate
 
 pytestmark = pytest.mark.anyio
 
 CANARY = "the vault's number is 4711"
+SQS_BYTES = 1024 * 1024
+"""Of one message, since 2025."""
+
 LAST = 3
 """The delivery after which the queue gives a message up."""
 
@@ -64,7 +69,7 @@ async def logs(stage: Stage) -> list[e.Event]:
 
 
 def texts(log: list[e.Event]) -> list[str]:
-    return [message.content[0].text for message in only(e.UserMessage, log)]
+    return [text_of(message.content) for message in only(e.UserMessage, log)]
 
 
 # Jobs.
@@ -81,6 +86,48 @@ async def test_a_job_runs_in_a_session_of_its_own(stage: Stage) -> None:
     assert {each.task_id for each in log} == {"ticket-7"}
     assert texts(log) == ["Hi"]
     assert only(e.RunFinished, log)
+
+
+async def test_a_job_may_have_images(stage: Stage) -> None:
+    stage.plays(answer(said("A cat.")))
+    content = [picture().model_dump(), {"type": "text", "text": "What is it?"}]
+
+    for receives in (1, 2):
+        await worker(stage).take(job(input=content), "m-1", receives)
+
+    assert stage.model.messages == [{"role": "user", "content": content}]
+    assert len(only(e.RunFinished, await logs(stage))) == 1
+
+
+async def test_a_job_with_images_waits_for_its_turn(stage: Stage) -> None:
+    await stage.park()
+
+    await worker(stage).take(job(input=[picture().model_dump()], session_id=REF.id), "m-1")
+
+    assert [queued.message.content for queued in await stage.store.inputs.all(REF)] == [(picture(),)]
+
+
+async def test_a_job_with_a_file_for_an_image_is_given_up_with_its_place(stage: Stage) -> None:
+    file = {"type": "image", "source": {"type": "file", "file_id": "file_1"}}
+
+    with pytest.raises(Invalid):
+        await worker(stage).take(job(input=[file]), "m-1", LAST)
+
+    [failed] = only(e.RunFailed, await logs(stage))
+    assert failed.code == "job_invalid"
+    assert "input.blocks.0.image.source: Value error, files cannot be uploaded" in failed.message
+
+
+async def test_the_largest_message_that_sqs_takes_is_shown_as_it_came(stage: Stage) -> None:
+    body = random.Random(1).randbytes(SQS_BYTES // 2).hex()
+    assert len(body) == SQS_BYTES
+
+    with pytest.raises(Invalid):
+        await worker(stage).take(body, "m-1", LAST)
+
+    log = await logs(stage)
+    assert texts(log) == [body]
+    assert [failed.code for failed in only(e.RunFailed, log)] == ["job_invalid"]
 
 
 async def test_a_job_without_an_owner_is_the_deployments(stage: Stage) -> None:
@@ -243,7 +290,7 @@ async def test_a_job_that_waits_is_there_once_however_often_its_message_comes(st
     for receives in (1, 2, LAST):
         await worker(stage).take(job("Two?", session_id=REF.id), "m-1", receives)
 
-    assert [queued.message.content[0].text for queued in await stage.store.inputs.all(REF)] == ["Two?"]
+    assert [text_of(queued.message.content) for queued in await stage.store.inputs.all(REF)] == ["Two?"]
 
 
 # Events.

@@ -1,7 +1,7 @@
 """The queue's door: a message of the queue is a hint, or a job that another system has put there.
 
     hint    {"hint": {"tenant": "…", "session_id": "…"}}           from Parley itself: something needs a driver
-    job     {"agent_id": "…", "input": "…", "session_id"?: "…", "task_id"?: "…", "owner"?: "…", "idempotency_key"?: "…"}
+    job     {"agent_id": "…", "input": "…" | […], "session_id"?, "task_id"?, "owner"?, "idempotency_key"?}
     event   an EventBridge event whose `detail` is a job; its `id` is the job's key unless the job has one
 
 Decides what a message asks for, and what becomes of one that cannot be done: it is tried again, and its last delivery
@@ -19,9 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from parley.core import compose
 from parley.core.agent import Agent
 from parley.core.compose import Scribe
+from parley.core.content import Said, content_of, text_bytes
 from parley.core.errors import IdempotencyMismatch, Invalid, ParleyError, SessionBusy
 from parley.core.limits import MAX_INPUT_BYTES
 from parley.core.run import Fail
+from parley.core.value import Content
 from parley.ports import ConditionFailed
 from parley.runner import Listener, Runner
 from parley.state import Principal
@@ -57,7 +59,7 @@ class Job(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     agent_id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")]
-    input: str
+    input: Said
     session_id: Id | None = None
     """Go on in this session, after what runs there; without it, a new one begins."""
     task_id: Reference | None = None
@@ -68,12 +70,15 @@ class Job(BaseModel):
 
     @field_validator("input")
     @classmethod
-    def _can_be_asked(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("must not be empty or blank")
-        if len(value.encode()) > MAX_INPUT_BYTES:
+    def _can_be_asked(cls, value: Said) -> Said:
+        if text_bytes(content_of(value)) > MAX_INPUT_BYTES:
             raise ValueError(f"is larger than {MAX_INPUT_BYTES:,} bytes")
         return value
+
+    @property
+    def content(self) -> Content:
+        """What is asked, as it is stored."""
+        return content_of(self.input)
 
 
 class Body(BaseModel):
@@ -159,7 +164,7 @@ class Worker:
         new = None if job.session_id else self._head(ref, job.agent_id, job)
         try:
             begun = await store.claims.begin_once(
-                ref, agent, job.input, new=new, once=once, owner=job.owner, task_id=job.task_id
+                ref, agent, job.content, new=new, once=once, owner=job.owner, task_id=job.task_id
             )
         except SessionBusy:
             return await self._queue(ref, job, once)
@@ -171,7 +176,7 @@ class Worker:
     async def _queue(self, ref: Ref, job: Job, once: Once) -> Driver | None:
         """Let the job wait for its turn; whoever ends the present run gives the hint."""
         store = self.runner.store
-        message = compose.user_message(Scribe(store.log.ids.new, store.log.clock.now, None, job.task_id), job.input)
+        message = compose.user_message(Scribe(store.log.ids.new, store.log.clock.now, None, job.task_id), job.content)
         try:
             await store.inputs.put(ref, [message], owner=job.owner, once=once)
         except ConditionFailed as error:
@@ -181,7 +186,7 @@ class Worker:
     async def _bury(self, job: Job | None, body: str, message_id: str, error: Exception) -> None:
         """Leave a failed run in the job's session, or in one of its own: nothing ends invisibly."""
         store = self.runner.store
-        agent_id, text = (job.agent_id, job.input) if job else (UNREADABLE, body)
+        agent_id, content = (job.agent_id, job.content) if job else (UNREADABLE, body)
         agent = self.runner.agents.get(agent_id) or Agent(id=agent_id, prompt="-")
         once = Once.of(self.principal.tenant, "", "BURIED", "", message_id, body.encode())
         owner, task_id = (job.owner, job.task_id) if job else (None, None)
@@ -192,7 +197,7 @@ class Worker:
             new = None if session_id else self._head(ref, agent_id, job)
             try:
                 begun = await store.claims.begin_once(
-                    ref, agent, text, new=new, once=once, owner=owner, task_id=task_id, refusal=why
+                    ref, agent, content, new=new, once=once, owner=owner, task_id=task_id, refusal=why
                 )
             except ParleyError as refused:
                 log.warning("job_not_shown", extra={"session_id": ref.id, "code": refused.code})

@@ -7,7 +7,10 @@ provider's prompt cache hits. Shapes: message params of the `anthropic` package 
 import json
 
 from parley.core.event import AgentMessage, AgentThinking, AgentToolResult, AgentToolUse, UserMessage
-from parley.core.value import Block
+from parley.core.value import Block, ImageBlock, TextBlock
+
+BLANK = TextBlock(text="[blank]")
+"""What stands in for a message that says nothing."""
 
 
 def dump(value: object) -> bytes:
@@ -20,9 +23,20 @@ def message(role: str, blocks: tuple[bytes, ...]) -> bytes:
     return b'{"role":"%s","content":[%s]}' % (role.encode(), b",".join(blocks))
 
 
+def is_answer(message: bytes) -> bool:
+    """Say whether a message is the model's; every other is a person's, or has the results of calls."""
+    return message.startswith(b'{"role":"assistant"')
+
+
+def is_results(message: bytes) -> bool:
+    """Say whether a message has the results of calls."""
+    return message.startswith(b'{"role":"user","content":[{"type":"tool_result"')
+
+
 def user_message(event: UserMessage) -> bytes:
-    """Write a person's message."""
-    return message("user", tuple(_text(block) for block in event.content))
+    """Write a person's message; the provider takes no block of blank text, and no message without a block."""
+    blocks = tuple(_block(block) for block in event.content if isinstance(block, ImageBlock) or block.text.strip())
+    return message("user", blocks or (_text(BLANK),))
 
 
 def answer_block(event: AgentMessage | AgentThinking | AgentToolUse) -> bytes:
@@ -74,5 +88,9 @@ def _result(provider_id: str, texts: list[str], *, is_error: bool) -> bytes:
     return dump({"type": "tool_result", "tool_use_id": provider_id, "content": content, "is_error": is_error})
 
 
-def _text(block: Block) -> bytes:
+def _block(block: Block) -> bytes:
+    return dump(block.model_dump())
+
+
+def _text(block: TextBlock) -> bytes:
     return dump({"type": "text", "text": block.text})

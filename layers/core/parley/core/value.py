@@ -1,9 +1,10 @@
 """The values that events are made of: moments, blocks, usage, reasons."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 
 def rfc3339(moment: datetime) -> str:
@@ -27,7 +28,37 @@ class TextBlock(Value):
     text: str
 
 
-Block = TextBlock
+class Base64Image(Value):
+    """The bytes of an image."""
+
+    type: Literal["base64"] = "base64"
+    media_type: str
+    data: str
+
+
+class UrlImage(Value):
+    """Where the model's provider finds an image."""
+
+    type: Literal["url"] = "url"
+    url: str
+
+
+class ImageBlock(Value):
+    """An image, as part of a message."""
+
+    type: Literal["image"] = "image"
+    source: Annotated[Base64Image | UrlImage, Field(discriminator="type")]
+
+
+Block = Annotated[TextBlock | ImageBlock, Field(discriminator="type")]
+
+Content = str | tuple[Block, ...]
+"""What somebody says: text, or blocks."""
+
+
+def text_of(blocks: Iterable[TextBlock | ImageBlock]) -> str:
+    """Join the texts of a message; images say nothing."""
+    return "".join(block.text for block in blocks if isinstance(block, TextBlock))
 
 
 class Usage(Value):
@@ -37,6 +68,11 @@ class Usage(Value):
     output_tokens: int = 0
     cache_creation_input_tokens: int = 0
     cache_read_input_tokens: int = 0
+
+    @property
+    def total(self) -> int:
+        """All that was read and written: how long the conversation is, when it is the usage of one call."""
+        return sum(getattr(self, name) for name in Usage.model_fields)
 
     def __add__(self, other: "Usage") -> "Usage":
         """Add up."""

@@ -15,6 +15,7 @@ from parley.core.event import Event, UserMessage
 from parley.core.fold import fold
 from parley.core.run import Fail
 from parley.core.session import Session
+from parley.core.value import Content
 from parley.ports import Absent, ConditionFailed, Match, Op, Put, Update
 from parley.store import entry as entries
 from parley.store import rows
@@ -42,6 +43,8 @@ class Claim:
     unsealed_bytes: int = 0
     watched: bool = False
     """Whether somebody in another process watches."""
+    sealed: int = 0
+    """Up to where the session was sealed when it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class Claims:
         self,
         ref: Ref,
         agent: Agent,
-        text: str,
+        content: Content,
         *,
         new: Head | None = None,
         once: Once | None = None,
@@ -86,7 +89,7 @@ class Claims:
             ConditionFailed: `once` was used a moment ago.
             Unavailable: writers kept taking the slot, or it is unknown what was stored; a read will tell.
         """
-        message = compose.user_message(Scribe(self.log.ids.new, self.log.clock.now, None, task_id), text)
+        message = compose.user_message(Scribe(self.log.ids.new, self.log.clock.now, None, task_id), content)
         for _ in range(CONTENTION_RETRIES):
             found = await self._free(ref, agent, owner) if new is None else Free(new, Lock(), Session(id=ref.id))
             claim = self._beginning(ref, found, agent, message, refusal)
@@ -99,7 +102,7 @@ class Claims:
         self,
         ref: Ref,
         agent: Agent,
-        text: str,
+        content: Content,
         *,
         new: Head | None = None,
         once: Once | None = None,
@@ -109,7 +112,9 @@ class Claims:
     ) -> Claim | Done:
         """Begin, unless an earlier request with the same key did; raises what `begin` raises, but `ConditionFailed`."""
         try:
-            return await self.begin(ref, agent, text, new=new, once=once, owner=owner, task_id=task_id, refusal=refusal)
+            return await self.begin(
+                ref, agent, content, new=new, once=once, owner=owner, task_id=task_id, refusal=refusal
+            )
         except (ParleyError, ConditionFailed) as error:  # perhaps because the same request came before
             if done := await find(self.log.table, once):
                 return done
@@ -163,7 +168,8 @@ class Claims:
                 await self.log.write(entry, self._lock(ref, lock, epoch, lock.run))
             except (SlotTaken, ConditionFailed):
                 continue
-            return _with(Claim(ref, head, epoch, lock.run, session, (), size, lock.watched), events)
+            claim = Claim(ref, head, epoch, lock.run, session, (), size, lock.watched, lock.sealed)
+            return _with(claim, events)
         return None
 
     def lapsed(self, lock: Lock) -> bool:
@@ -187,8 +193,9 @@ class Claims:
         scribe = Scribe(self.log.ids.new, self.log.clock.now, run_id, message.task_id or found.head.task_id)
         opening = compose.opening(scribe, agent, message, epoch)
         opening += [compose.refused(scribe, refusal)] if refusal else []
-        size, watched = found.unsealed_bytes, found.lock.watched
-        return _with(Claim(ref, found.head, epoch, run_id, found.session, (), size, watched), opening)
+        size, lock = found.unsealed_bytes, found.lock
+        claim = Claim(ref, found.head, epoch, run_id, found.session, (), size, lock.watched, lock.sealed)
+        return _with(claim, opening)
 
     async def _begun(self, claim: Claim, lock: Lock, agent: Agent, guards: Sequence[Op], *, created: bool) -> bool:
         """Store the beginning; `False` when somebody else wrote first.

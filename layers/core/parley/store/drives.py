@@ -67,7 +67,7 @@ class Drives:
         """
         placed = entries.place(events, session.seq)
         after = fold(session, placed)
-        sealed = await self._seal(claim.ref, session, unsealed)
+        sealed = await self._seal(claim, session, unsealed)
         entry = await self.log.entry(claim.ref, session.seq, events, epoch=claim.epoch)
         try:
             await self.log.write(entry, *self._settle_ops(claim, after, placed, sealed))
@@ -109,11 +109,11 @@ class Drives:
             rows.settled(ref, after, placed, now),
         ]
 
-    async def _seal(self, ref: Ref, session: Session, unsealed: int) -> int | None:
+    async def _seal(self, claim: Claim, session: Session, unsealed: int) -> int | None:
         """Keep a snapshot when it is worth one; without it the next turn reads more, and that is all."""
         if unsealed > snapshot.SEAL_BYTES:
             with suppress(Unavailable):
-                return await snapshot.write(self.log.blobs, ref, session)
+                return await snapshot.write(self.log.blobs, claim.ref, session, claim.sealed)
         return None
 
     def _now_ms(self) -> int:

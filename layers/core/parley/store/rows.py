@@ -9,7 +9,7 @@ from parley.core.errors import NotFound
 from parley.core.event import Event, RunFailed, RunFinished, UserMessage
 from parley.core.session import Session
 from parley.core.status import Phase
-from parley.core.value import Usage
+from parley.core.value import Usage, text_of
 from parley.ports import Item, Table, Update
 from parley.store.head import milliseconds
 from parley.store.keys import AFTER, RUN, Ref, work_keys
@@ -18,6 +18,9 @@ MAX_ID_LENGTH = 64
 
 INPUT_CHARACTERS = 500
 """Of the message that began the run; the whole of it is in the log."""
+
+WITHOUT_WORDS = "[image]"
+"""Shown as the input of a run whose message has images only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class RunRow:
         run, message = session.run, opening[0]
         assert run is not None, "a claim has a run"  # noqa: S101 - narrows a type
         assert isinstance(message, UserMessage), "a message begins a run"  # noqa: S101 - narrows a type
-        text = "".join(block.text for block in message.content)[:INPUT_CHARACTERS]
+        text = text_of(message.content)[:INPUT_CHARACTERS] or WITHOUT_WORDS
         return cls(run.id, agent.id, agent.version, text, now_ms, message.seq, run.task_id)
 
     def item(self, ref: Ref) -> Item:
