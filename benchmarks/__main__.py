@@ -16,8 +16,10 @@ SUITES: dict[str, str] = {
     "turns": "plain, single-delta and three-tool turns against the floor (100 s)",
     "sessions": "create a session; list 20 of 10,000 against 20 of 100 (15 s)",
     "growth": "turn 500 against turn 1; 500 messages to the first delta, warm and restarted (40 s)",
+    "long": "turn 1,000 against turn 10, never compacted and compacted: DynamoDB, blobs, CPU, time (6 min)",
     "many": "1,000 sessions streaming at once, each held against its log (25 s)",
     "capacity": "DynamoDB calls and units per turn, counted by an emulator that npm installs (10 s)",
+    "images": "bytes that text turns store and read behind messages with images (10 s)",
     "watch": "a watcher at another server: stored events and text, p50 and p95 (20 s)",
     "cold_start": "CPU and memory to import each function as it is built for Lambda, needs make sam (60 s)",
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from parley import Agent
 from parley.adapters.dynamodb import DynamoTable
 from parley.adapters.files import FileBlobs
 from parley.adapters.inline import InlineQueue
@@ -25,7 +26,7 @@ from parley.store import Ref, Store
 from parley.wiring import PRINCIPAL
 
 from benchmarks import emulator, librarian, servers
-from benchmarks.agent import librarian as agent
+from benchmarks.agent import librarian as plain
 from benchmarks.client import WrongAnswer
 from benchmarks.meter import Meter, Spent
 from benchmarks.report import Figure, Target, say
@@ -57,7 +58,9 @@ class CountedBlobs:
     async def get(self, key: str) -> bytes | None:
         """Read."""
         self.calls["get"] += 1
-        return await self.inner.get(key)
+        data = await self.inner.get(key)
+        self.calls["get bytes"] += len(data or b"")
+        return data
 
     async def delete(self, key: str) -> None:
         """Remove."""
@@ -74,7 +77,7 @@ async def measure() -> list[Figure]:
     try:
         with emulator.running() as endpoint, servers.data_folder() as folder:
             meter = Meter(endpoint)
-            await _prepare(meter)
+            await prepare(meter)
             turns = await _talk(meter, folder)
     except emulator.NoEmulator as error:
         say(f"skipped: {error}")
@@ -82,7 +85,7 @@ async def measure() -> list[Figure]:
     return _figures(turns)
 
 
-async def _prepare(meter: Meter) -> None:
+async def prepare(meter: Meter) -> None:
     """Make the table, and see that the emulator counts as DynamoDB does."""
     table = DynamoTable(TABLE, SystemClock(), meter.client)
     await table.create_table_if_missing()
@@ -106,14 +109,14 @@ async def _talk(meter: Meter, folder: Path) -> list[Spent]:
     session_id: str | None = None
     blobs = CountedBlobs(FileBlobs(folder / "blobs"))
     for number in range(1, TURNS + 1):
-        session_id = await _turn(meter, blobs, session_id, number)
+        session_id = await turn(meter, blobs, session_id, number)
         spent = meter.start()
         spent.blobs, blobs.calls = blobs.calls, Counter()
         turns.append(spent)
     return turns
 
 
-async def _turn(meter: Meter, blobs: CountedBlobs, session_id: str | None, number: int) -> str:
+async def turn(meter: Meter, blobs: CountedBlobs, session_id: str | None, number: int, agent: Agent = plain) -> str:
     """Hold one turn in a process that knows nothing; return the session's id."""
     clock, ids = SystemClock(), UlidIds()
     store = Store.over(DynamoTable(TABLE, clock, meter.client), blobs, clock, ids)
@@ -127,6 +130,7 @@ async def _turn(meter: Meter, blobs: CountedBlobs, session_id: str | None, numbe
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://bench") as client:
         answer = await client.post(f"/v1/agents/{agent.id}/execute", json=body, headers=headers)
+    await runner.close()
     await store.table.close()
     ended = answer.text.count("event: complete")
     if answer.status_code != 200 or ended != 1 or librarian.answer(number) not in answer.text:

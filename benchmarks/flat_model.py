@@ -1,7 +1,8 @@
 """A model whose own time hardly depends on how much it is sent: it looks at the end of a request only.
 
 The fake of the tests checks every message of a request, so a long conversation costs it more than it costs Parley.
-`[[prose WORD]]` in the newest message is answered with 500 characters of prose that WORD is the seed of.
+`[[prose WORD]]` in the newest message is answered with 500 characters of prose that WORD is the seed of, and so is a
+request for a summary. Four bytes of a request are a token.
 """
 
 import socket
@@ -33,7 +34,7 @@ async def app(
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
     begin = body.rfind(b"[[prose ") + 8
     seed = body[begin : body.find(b"]]", begin)].decode() if begin > 8 else ""
-    await send({"type": "http.response.body", "body": b"".join(_events(said(seed)))})
+    await send({"type": "http.response.body", "body": b"".join(_events(said(seed), len(body) // 4))})
 
 
 def said(seed: str) -> str:
@@ -41,8 +42,8 @@ def said(seed: str) -> str:
     return Prose(seed).text(CHARACTERS)
 
 
-def _events(text: str) -> Iterator[bytes]:
-    usage = {"input_tokens": 100, "output_tokens": 1}
+def _events(text: str, tokens: int) -> Iterator[bytes]:
+    usage = {"input_tokens": tokens, "output_tokens": 1}
     message = {"id": "msg_01", "type": "message", "role": "assistant", "model": "flat", "content": []}
     yield _event("message_start", message=message | {"stop_reason": None, "stop_sequence": None, "usage": usage})
     yield _event("content_block_start", index=0, content_block={"type": "text", "text": ""})

@@ -4,11 +4,13 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import orjson
+from parley.core.compaction import asks_for_summary
 from parley.ports import ModelRequest
 
 from benchmarks.agent import TOOL_OUTPUT_CHARS
 from benchmarks.prose import Prose
 
+SUMMARY_CHARS = 4_000
 MESSAGE_CHARS, THOUGHT_CHARS, QUERY_CHARS, ANSWER_CHARS = 1_000, 300, 700, 5_000
 TURN_CHARS = MESSAGE_CHARS + THOUGHT_CHARS + QUERY_CHARS + TOOL_OUTPUT_CHARS + ANSWER_CHARS
 DELTA_CHARS = 20
@@ -27,35 +29,39 @@ def answer(number: int) -> str:
 
 
 class Librarian:
-    """A `Model` in this process: asks its tool once, then answers."""
+    """A `Model` in this process: asks its tool once, then answers; it also summarises. Four bytes are a token."""
 
     def __init__(self, number: int) -> None:
         self._number = number
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Event, None]:
         """Yield the raw stream events."""
+        yield _started(sum(map(len, request.messages)) // 4)
         last = orjson.loads(request.messages[-1])
         searched = any(block["type"] == "tool_result" for block in last["content"])
-        for event in self._answered() if searched else self._asks():
+        if asks_for_summary(request.messages[-1]):
+            events = _says(Prose(f"summary {self._number}").text(SUMMARY_CHARS))
+        else:
+            events = _says(answer(self._number)) if searched else self._asks()
+        for event in events:
             yield event
 
     def _asks(self) -> Iterator[Event]:
         prose = Prose(f"query {self._number}")
         arguments = orjson.dumps({"query": prose.text(QUERY_CHARS)}).decode()
         call = {"type": "tool_use", "id": f"toolu_01{self._number:020d}", "name": "search", "input": {}}
-        yield _started(1000 + 30 * self._number)
         yield from _block(0, {"type": "text", "text": ""}, "text_delta", "text", prose.text(THOUGHT_CHARS))
         yield from _block(1, call, "input_json_delta", "partial_json", arguments)
         yield from _ended("tool_use", 250)
 
-    def _answered(self) -> Iterator[Event]:
-        yield _started(2000 + 30 * self._number)
-        yield from _block(0, {"type": "text", "text": ""}, "text_delta", "text", answer(self._number))
-        yield from _ended("end_turn", 1250)
+
+def _says(text: str) -> Iterator[Event]:
+    yield from _block(0, {"type": "text", "text": ""}, "text_delta", "text", text)
+    yield from _ended("end_turn", len(text) // 4)
 
 
 def _started(tokens: int) -> Event:
-    usage = {"input_tokens": tokens, "output_tokens": 1, "cache_read_input_tokens": tokens * 8}
+    usage = {"input_tokens": tokens - tokens * 8 // 9, "output_tokens": 1, "cache_read_input_tokens": tokens * 8 // 9}
     return {"type": "message_start", "message": {"id": "msg_01", "usage": usage}}
 
 

@@ -1,8 +1,10 @@
 """Builders: the smallest valid value of everything, and a stage that whole runs are played on."""
 
 import asyncio
+import base64
 import itertools
 import json
+import random
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -22,7 +24,17 @@ from parley.core.limits import Limits
 from parley.core.outcome import Word, decide
 from parley.core.session import Call, Session
 from parley.core.tool import Effect, Tool, ToolOutcome, tool
-from parley.core.value import ErrorDetail, RetryStatus, StopReason, TextBlock, Usage
+from parley.core.value import (
+    Base64Image,
+    Content,
+    ErrorDetail,
+    ImageBlock,
+    RetryStatus,
+    StopReason,
+    TextBlock,
+    UrlImage,
+    Usage,
+)
 from parley.engine import Engine
 from parley.ports import Table
 from parley.runner import Runner
@@ -55,6 +67,7 @@ SMALLEST: dict[type[e.EventBase], dict[str, Any]] = {
     e.ToolOutcomeDecided: {"tool_use_id": "call", "outcome": "happened", "decided_by": "ann"},
     e.ModelRequestStart: {},
     e.ModelRequestEnd: {"model_request_start_id": "start", "model_usage": Usage(), "stop_reason": "end_turn"},
+    e.ContextCompacted: {"summary": "Earlier.", "replaced": 1},
     e.RunStarted: {"agent_id": "bank", "agent_version": 1, "run_id": "run"},
     e.RunClaimed: {"epoch": 1},
     e.RunFinished: {"status": "completed", "stop_reason": "end_turn"},
@@ -88,6 +101,24 @@ def message(text: str = "Hi", **fields: Any) -> e.UserMessage:
     return event(e.UserMessage, content=(TextBlock(text=text),), **fields)
 
 
+def picture(size: int = 90, seed: int = 7) -> ImageBlock:
+    """Make an image that begins as a PNG does and compresses as badly as one; `size` is its length in base64."""
+    noise = b"\x89PNG\r\n\x1a\n" + random.Random(seed).randbytes(size)
+    return ImageBlock(
+        source=Base64Image(media_type="image/png", data=base64.b64encode(noise)[: size // 4 * 4].decode())
+    )
+
+
+def linked(url: str = "https://example.com/cat.png") -> ImageBlock:
+    """Make an image that is elsewhere."""
+    return ImageBlock(source=UrlImage(url=url))
+
+
+def shown(*blocks: ImageBlock, text: str = "") -> tuple[ImageBlock | TextBlock, ...]:
+    """Make the content of a message with images, and words behind them if any are given."""
+    return (*blocks, *((TextBlock(text=text),) if text else ()))
+
+
 def tool_use(id: str = "call", name: str = "pay", **fields: Any) -> e.AgentToolUse:
     """Make the model's wish for a call; the provider's id follows from ours."""
     return event(e.AgentToolUse, **{"id": id, "name": name, "provider_id": f"toolu_{id}"} | fields)
@@ -109,6 +140,11 @@ def answered(*blocks: e.Event, stop_reason: str | None = None, **end: Any) -> li
     reason = stop_reason or ("tool_use" if calls else "end_turn")
     start = event(e.ModelRequestStart)
     return [start, *blocks, event(e.ModelRequestEnd, model_request_start_id=start.id, stop_reason=reason, **end)]
+
+
+def compaction(replaced: int = 1, summary: str = "Earlier.", **end: Any) -> list[e.Event]:
+    """Make a model call that gave a summary."""
+    return answered(event(e.ContextCompacted, replaced=replaced, summary=summary), **end)
 
 
 def idle(reason: str = "end_turn", *event_ids: str) -> e.StatusIdle:
@@ -294,13 +330,13 @@ class Stage:
         await self.store.sessions.create(ref, head(ref, **fields))
         return ref
 
-    async def begin(self, text: str = "Hi", ref: Ref | None = None, **options: Any) -> Claim:
+    async def begin(self, said: Content = "Hi", ref: Ref | None = None, **options: Any) -> Claim:
         """Store a message and claim its run, in a new session if there is none."""
         ref = ref or self.ref
         known = await self.sqlite.get(ref.shown())
         if not known:
             options = {"new": head(ref)} | options
-        return await self.store.claims.begin(ref, self.agent, text, **options)
+        return await self.store.claims.begin(ref, self.agent, said, **options)
 
     async def drive(self, claim: Claim | None = None) -> list[Output]:
         """Drive a run to its end and return all that was said."""
@@ -338,11 +374,11 @@ class Stage:
         await self.store.drives.settle(claim, claim.session, closing, claim.unsealed_bytes)
 
     async def send(
-        self, *texts: str, ref: Ref | None = None, once: Once | None = None, task_id: str | None = None
+        self, *said: Content, ref: Ref | None = None, once: Once | None = None, task_id: str | None = None
     ) -> list[e.UserMessage]:
         """Let messages wait."""
         writes = Scribe(self.ids.new, self.clock.now, None, task_id)
-        messages = [user_message(writes, text) for text in texts]
+        messages = [user_message(writes, each) for each in said]
         await self.store.inputs.put(ref or self.ref, messages, once=once)
         return messages
 

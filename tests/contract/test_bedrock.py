@@ -157,7 +157,8 @@ async def test_an_exception_in_a_bedrock_stream_is_an_error(exception: str, fail
     [
         ("429 Too Many Requests", "rate_limited"),
         ("400 Bad Request", "refused_request"),
-        ("403 Forbidden", "refused_request"),
+        ("402 Payment Required", "no_access"),
+        ("403 Forbidden", "no_access"),
         ("408 Request Timeout", "request_failed"),
         ("424 Failed Dependency", "request_failed"),
         ("500 Internal Server Error", "request_failed"),

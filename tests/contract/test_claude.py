@@ -15,8 +15,11 @@ from parley.adapters.claude.api import ClaudeModel
 from parley.adapters.claude.events import EventSplitter, parse
 from parley.adapters.claude.failures import retry_after_seconds
 from parley.adapters.claude.request import thinking
+from parley.core import compaction
+from parley.core.answer import Answer
 from parley.core.errors import ModelError
 from parley.core.message import dump
+from parley.ports import ModelRequest
 
 from tests.contract.provider import (
     QUOTE,
@@ -28,7 +31,9 @@ from tests.contract.provider import (
     hello_events,
     request,
     unused_url,
+    user,
 )
+from tests.fakes.anthropic_server import FakeApi, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -100,6 +105,87 @@ async def test_a_conversation_with_calls_goes_on_when_the_agent_has_lost_its_too
     assert answer.blocks[-1].text == "fine"
 
 
+async def test_words_are_asked_for_in_a_conversation_with_calls(claude: ClaudeModel, fake: str) -> None:
+    words = request("[[tool quote]] [[say fine]]", tool_choice="none", thinking_tokens=0)
+
+    answer, _ = await answer_of(claude, words)
+
+    assert [(block.kind, block.text) for block in answer.blocks] == [("agent.message", "fine")]
+    assert (await bodies(fake))[-1]["tool_choice"] == {"type": "none"}
+
+
+async def test_without_tools_words_need_not_be_asked_for(claude: ClaudeModel, fake: str) -> None:
+    await answer_of(claude, request("hello", tools=b"[]", tool_choice="none"))
+
+    assert "tool_choice" not in (await bodies(fake))[-1]
+
+
+@pytest.mark.parametrize("model", ["claude-sonnet-5-5", "claude-haiku-5-5", "claude-opus-5-5", "claude-haiku-4-5"])
+async def test_a_run_that_is_compacted_between_two_calls_goes_on_with_every_kind_of_thinking(
+    claude: ClaudeModel, model: str
+) -> None:
+    """The fake refuses thinking whose conversation has changed, and a turn of a budget model that does not begin so."""
+    script = '[[think Hm]] [[tool quote {"n": 1}]]'
+    answer, _ = await answer_of(claude, request("Hi", spoken("Hello"), script, model=model))
+    call = called(answer)
+    context = (user("Hi"), spoken("Hello"), user(script), assistant(answer), results(call, "0.05"))
+
+    summary, _ = await answer_of(claude, replace_head(context, model))
+    compacted = compaction.compacted(
+        context, 3, compaction.summary_of(summary) + " [[then]] [[think Well]] [[say fine]]"
+    )
+    assert compacted is not None
+    later, _ = await answer_of(claude, request(*compacted, model=model))
+    again, _ = await answer_of(claude, request(*compacted, assistant(later), "[[think Hm]] [[say well]]", model=model))
+
+    thinks = [block.kind for block in later.blocks][:-1]
+    assert thinks == ([] if model == "claude-haiku-4-5" else ["agent.thinking"])
+    assert [block.text for block in later.blocks][-1] == "fine"
+    assert [block.kind for block in again.blocks] == ["agent.thinking", "agent.message"]
+
+
+def spoken(text: str) -> bytes:
+    return dump({"role": "assistant", "content": [{"type": "text", "text": text}]})
+
+
+def called(answer: Answer) -> str:
+    return next(block.provider_id for block in answer.blocks if block.kind == "agent.tool_use")
+
+
+def results(call: str, text: str) -> bytes:
+    result = {"type": "tool_result", "tool_use_id": call, "content": [{"type": "text", "text": text}]}
+    return dump({"role": "user", "content": [result]})
+
+
+def replace_head(context: tuple[bytes, ...], model: str) -> ModelRequest:
+    """Ask for a summary of all but the call and its result, as the engine does."""
+    return request(*compaction.request(context, 3), model=model, thinking_tokens=0, tool_choice="none")
+
+
+def assistant(answer: Answer) -> bytes:
+    """Write an answer as it is sent back."""
+    kinds = {"agent.message": ("text", "text"), "agent.thinking": ("thinking", "thinking")}
+    blocks: list[dict[str, Any]] = []
+    for block in answer.blocks:
+        if block.kind == "agent.tool_use":
+            blocks.append({"type": "tool_use", "id": block.provider_id, "name": block.name, "input": block.input})
+            continue
+        kind, field = kinds[block.kind]
+        signed = {"signature": block.signature} if kind == "thinking" else {}
+        blocks.append({"type": kind, field: block.text, **signed})
+    return dump({"role": "assistant", "content": blocks})
+
+
+async def test_a_prompt_that_is_too_long_is_told_from_other_refusals() -> None:
+    with serving(FakeApi(window=100)) as url:
+        claude = ClaudeModel(api_key="test-key", base_url=url)
+        error = await failure_of(claude, request("word " * 500))
+        await claude.close()
+
+    assert error.failure == "context_full"
+    assert "maximum" in error.message
+
+
 ADAPTIVE = {"type": "adaptive", "display": "summarized"}
 OFF = {"type": "disabled"}
 
@@ -142,10 +228,10 @@ def test_each_model_is_asked_to_think_in_its_own_way(
         ("500", "request_failed", "Internal server error"),
         ("504", "request_failed", "The scripted error"),
         ("400", "refused_request", "The scripted error"),
-        ("401", "refused_request", "The scripted error"),
-        ("403", "refused_request", "The scripted error"),
-        ("404", "refused_request", "The scripted error"),
-        ("413", "refused_request", "The scripted error"),
+        ("401", "no_access", "The scripted error"),
+        ("403", "no_access", "The scripted error"),
+        ("404", "no_access", "The scripted error"),
+        ("413", "context_full", "The scripted error"),
     ],
 )
 async def test_a_status_is_translated_once_with_the_api_s_words(
@@ -259,7 +345,7 @@ async def test_without_credentials_the_request_is_refused(
     error = await failure_of(model, request("hello"))
     await model.close()
 
-    assert (error.failure, error.retryable) == ("refused_request", False)
+    assert (error.failure, error.retryable) == ("no_access", False)
 
 
 async def test_closing_early_hangs_up_on_the_provider(claude: ClaudeModel, fake: str) -> None:

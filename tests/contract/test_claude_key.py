@@ -106,7 +106,7 @@ async def test_a_wrong_key_is_refused_once(vault: Vault) -> None:
     async with endpoint(provider.answer) as url, claude(vault, url) as model:
         error = await failure_of(model, request("hello"))
 
-    assert (error.failure, error.message) == ("refused_request", "invalid x-api-key")
+    assert (error.failure, error.message) == ("no_access", "invalid x-api-key")
     assert provider.shown == ["key-1"]
 
 
@@ -118,7 +118,7 @@ async def test_without_a_key_it_is_said_what_to_run_and_nobody_is_asked(vault: V
     async with endpoint(provider.answer) as url, claude(vault, url) as model:
         error = await failure_of(model, request("hello"))
 
-    assert (error.failure, error.retryable) == ("refused_request", False)
+    assert (error.failure, error.retryable) == ("no_access", False)
     assert error.message == "No Anthropic key is set. Run `make set-key`."
     assert provider.shown == []
 

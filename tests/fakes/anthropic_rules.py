@@ -23,6 +23,15 @@ Json: TypeAlias = dict[str, Any]
 VERSIONS = ("2023-06-01", "2026-10-21")
 MAX_MESSAGES = 100_000
 MAX_CACHE_MARKS = 4
+MAX_IMAGES = 100
+MAX_IMAGE_BYTES = 5 * 1024 * 1024
+IMAGE_TOKENS = 1600
+IMAGES = {
+    "image/jpeg": re.compile(rb"\xff\xd8\xff"),
+    "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "image/gif": re.compile(rb"GIF8[79]a"),
+    "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+}
 MIN_THINKING_TOKENS = 1024
 PLAIN_ID, THOUGHT_ID = "toolu_01", "toolu_02"  # the second begins ids given out after a thinking block
 SIGNING_KEY = b"thinking blocks of the fake model"
@@ -166,6 +175,7 @@ def _check(request: Json, bound: bool) -> None:
     _check_tools(request)
     for index, message in enumerate(request["messages"]):
         _check_message(message, f"messages.{index}.")
+    _check_images(request)
     _check_marks(request)
     _check_order(request)
     _check_pairs(request["messages"])
@@ -232,7 +242,7 @@ def _check_contents(kind: str, block: Json, where: str) -> None:
             if not block["text"].strip():
                 raise Refused(f"{where}text: text content blocks must be non-empty and contain non-whitespace text")
         case "image" | "document":
-            _check_source(block["source"], f"{where}source.")
+            (_check_image if kind == "image" else _check_source)(block["source"], f"{where}source.")
         case "tool_use":
             if not TOOL_USE_ID.fullmatch(block["id"]):
                 raise Refused(f"{where}id: string should match pattern '^[a-zA-Z0-9_-]+$'")
@@ -254,6 +264,30 @@ def _check_source(source: Json, where: str) -> None:
         BASE64_SOURCE.check(source, where)
         if not _decoded(source["data"]):
             raise Refused(f"{where}data: invalid or empty base64 data")
+
+
+def _check_image(source: Json, where: str) -> None:
+    if source.get("type") not in ("base64", "url", "file"):
+        raise Refused(f"{where}type: input tag {source.get('type')!r} is none of 'base64', 'url', 'file'")
+    _check_source(source, where)
+    if source["type"] == "url" and not str(source.get("url")).startswith("https://"):
+        raise Refused(f"{where}url: only HTTPS URLs are supported")
+    if source["type"] != "base64":
+        return
+    if source["media_type"] not in IMAGES:
+        raise Refused(f"{where}media_type: input should be one of {sorted(IMAGES)}")
+    if len(source["data"]) > MAX_IMAGE_BYTES:
+        raise Refused(
+            f"{where}base64: image exceeds 5 MB maximum: {len(source['data'])} bytes > {MAX_IMAGE_BYTES} bytes"
+        )
+    if not IMAGES[source["media_type"]].match(_decoded(source["data"])):
+        raise Refused(f"{where}base64.media_type: the image does not appear to be {source['media_type']}")
+
+
+def _check_images(request: Json) -> None:
+    images = sum(block["type"] == "image" for message in request["messages"] for block in blocks_of(message))
+    if images > MAX_IMAGES:
+        raise Refused(f"messages: too many images: {images} > {MAX_IMAGES}")
 
 
 def _check_result(block: Json, where: str) -> None:
@@ -426,7 +460,8 @@ def _check_turn(messages: list[Json], *, manual: bool) -> None:
     """Hold the turn that is being continued to its thinking blocks.
 
     A turn is everything since the last user message without results. With manual thinking it must begin with
-    thinking; in every mode a message whose tool ids were given out after thinking must begin with it.
+    thinking, and a message whose tool ids were given out after thinking must begin with it. In the other modes the
+    oldest thinking may be left out, as long as nothing is left out behind thinking that is kept.
     """
     turn: list[tuple[int, list[Json]]] = []
     for index, message in enumerate(messages):
@@ -437,7 +472,8 @@ def _check_turn(messages: list[Json], *, manual: bool) -> None:
             turn = []
     for number, (index, blocks) in enumerate(turn):
         calls = [block["id"] for block in blocks if block["type"] == "tool_use"]
-        must = (manual and number == 0) or any(call.startswith(THOUGHT_ID) for call in calls)
+        kept = manual or any(earlier[0]["type"] == "thinking" for _, earlier in turn[:number])
+        must = (manual and number == 0) or (kept and any(call.startswith(THOUGHT_ID) for call in calls))
         if must and blocks[0]["type"] != "thinking":
             raise Refused(
                 f"messages.{index}.content.0.type: expected `thinking`, but found `{blocks[0]['type']}`; when"
@@ -462,7 +498,7 @@ class Segment(NamedTuple):
 
     message: int  # -1 for tools and system
     block: Json
-    tokens: int  # four characters of JSON make a token here
+    tokens: int  # four characters of JSON make a token here, and an image many
     digest: bytes
 
 
@@ -474,7 +510,8 @@ def segments(request: Json) -> Iterator[Segment]:
         encoded = json.dumps([role, plain], sort_keys=True).encode()
         if block.get("type") != "thinking":
             running.update(encoded)
-        yield Segment(message, block, len(encoded) // 4 + 1, running.digest())
+        tokens = IMAGE_TOKENS if block.get("type") == "image" else len(encoded) // 4 + 1
+        yield Segment(message, block, tokens, running.digest())
 
 
 def _walk(request: Json) -> Iterator[tuple[int, str, Json]]:

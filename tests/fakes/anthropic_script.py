@@ -10,7 +10,7 @@ each time the conversation comes back with more. Where a step says nothing, the 
     [[text 200x8 gate=WORD]]     each delta waits for a POST /_gates/WORD of its own
     [[say any words]]            these words
     [[recall]]                   a JSON list of all user texts so far
-    [[count]]                    messages=3 user_texts=2 tool_results=0
+    [[count]]                    messages=3 user_texts=2 tool_results=0 images=0
     [[think any words]]          a thinking block first, where the request turns thinking on, else nothing
     [[tool NAME {"json": 1}]]    a tool call, `{}` if left out; several in one step are parallel calls
     [[then]] [[then tool ...]]   begins the next step: the answer once results, or a paused turn, come back
@@ -351,7 +351,8 @@ def _informed(messages: list[Json], ask: str) -> Block:
     if ask == "recall":
         return _long_text(json.dumps(texts, ensure_ascii=False))
     results = sum(block["type"] == "tool_result" for message in messages for block in blocks_of(message))
-    return _long_text(f"messages={len(messages)} user_texts={len(texts)} tool_results={results}")
+    images = sum(block["type"] == "image" for message in messages for block in blocks_of(message))
+    return _long_text(f"messages={len(messages)} user_texts={len(texts)} tool_results={results} images={images}")
 
 
 def _default(turn: Turn) -> Block:

@@ -168,13 +168,16 @@ class Ledger:
 class FakeApi:
     """The ASGI application."""
 
-    def __init__(self, *, keep_bodies: bool = False, fresh_ids: bool = False, bind_thinking: bool = False) -> None:
+    def __init__(
+        self, *, keep_bodies: bool = False, fresh_ids: bool = False, bind_thinking: bool = False, window: int = 0
+    ) -> None:
         self.ledger = Ledger(keep_bodies=keep_bodies)
         self._cache = PromptCache()
         self._failed: OrderedDict[tuple[str | bytes, str], int] = OrderedDict()
         self._gates: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(0))
         self._fresh_ids = fresh_ids
         self._bind_thinking = bind_thinking
+        self._window = window
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         """Route one request."""
@@ -234,6 +237,10 @@ class FakeApi:
 
     async def _answer(self, request: Json, entry: Json, request_id: str, receive: Receive, send: Send) -> None:
         segments = list(rules.segments(request))
+        tokens = sum(segment.tokens for segment in segments)
+        if 0 < self._window < tokens:
+            told = f"prompt is too long: {tokens} tokens > {self._window} maximum"
+            raise ApiError(400, "invalid_request_error", told)
         try:
             turn = script.read(request, segments[-1].digest)
             fault = self._due(turn)
@@ -475,6 +482,7 @@ def main() -> None:
     parser.add_argument("--keep-bodies", action="store_true", help="let GET /_requests?bodies=1 show bodies")
     parser.add_argument("--fresh-ids", action="store_true", help="new message and tool ids for a repeated request")
     parser.add_argument("--bind-thinking", action="store_true", help="refuse thinking after a changed prefix")
+    parser.add_argument("--window", type=int, default=0, help="refuse prompts of more tokens (default: 0, none)")
     options = vars(parser.parse_args())
     host, port = options.pop("host"), options.pop("port")
     server, listener, base_url = _listen(FakeApi(**options), host, port)

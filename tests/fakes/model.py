@@ -52,10 +52,15 @@ class Answers:
 
 def refusal_of(request: ModelRequest) -> str | None:
     """Say why the API would refuse this request, or nothing."""
-    return problem_of(request.messages, request.tools, request.model)
+    return problem_of(request.messages, request.tools, request.model, request.tool_choice)
 
 
-def problem_of(messages: Sequence[bytes], tools: bytes = b"[]", model: str = "claude-sonnet-5-5") -> str | None:
+def problem_of(
+    messages: Sequence[bytes],
+    tools: bytes = b"[]",
+    model: str = "claude-sonnet-5-5",
+    tool_choice: str | None = None,
+) -> str | None:
     """Say why the API would refuse these messages, or nothing."""
     offered = json.loads(tools) or [{"name": "any", "description": "", "input_schema": {"type": "object"}}]
     body = {
@@ -63,6 +68,7 @@ def problem_of(messages: Sequence[bytes], tools: bytes = b"[]", model: str = "cl
         "max_tokens": 1000,
         "tools": offered,
         "messages": [json.loads(message, parse_constant=_not_json) for message in messages],
+        **({"tool_choice": {"type": tool_choice}} if tool_choice else {}),
     }
     return first_problem(body) or _empty_error(body["messages"])
 

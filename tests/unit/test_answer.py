@@ -1,13 +1,14 @@
 """The strict accumulator: a whole answer or none."""
 
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parley.core.answer import Accumulator, Answer, Piece
+from parley.core.answer import Accumulator, Answer, Draft, Piece
 from parley.core.errors import ModelError
 from parley.core.limits import MAX_BLOCKS_PER_ANSWER
 from parley.core.value import Usage
@@ -15,6 +16,7 @@ from parley.core.value import Usage
 from tests import build
 from tests.build import answer, asked, cut, error_event, redacted, said, thought
 from tests.fakes.model import Raw
+from tests.strategies import JSON, TEXTS
 
 
 def read(stream: list[Raw]) -> Answer:
@@ -127,12 +129,19 @@ def test_events_and_deltas_of_a_later_version_are_passed_over() -> None:
 # Stop reasons.
 
 
-@pytest.mark.parametrize("reason", ["end_turn", "stop_sequence", "max_tokens", "refusal", "pause_turn", "tomorrow"])
+@pytest.mark.parametrize("reason", ["end_turn", "stop_sequence", "max_tokens", "refusal", "tomorrow"])
 def test_calls_count_only_when_the_model_stopped_to_make_them(reason: str) -> None:
     whole = read(answer(said(), asked("pay"), stop_reason=reason))
 
     assert [block.kind for block in whole.blocks] == ["agent.message"]
     assert whole.stop_reason == reason
+
+
+def test_an_answer_that_is_paused_is_not_whole_for_nothing_could_go_on_with_it() -> None:
+    with pytest.raises(ModelError, match="paused") as caught:
+        read(answer(said("I look"), stop_reason="pause_turn"))
+
+    assert caught.value.retryable
 
 
 def test_a_call_that_max_tokens_cut_off_is_left_out_whatever_its_json() -> None:
@@ -286,6 +295,22 @@ def test_an_error_inside_the_stream_ends_it(kind: str, failure: str) -> None:
     assert (caught.value.failure, caught.value.message) == (failure, "Too busy")
 
 
+@pytest.mark.parametrize(
+    ("message", "failure"),
+    [
+        ("prompt is too long: 208310 tokens > 200000 maximum", "context_full"),
+        ("Input is too long for requested model.", "context_full"),
+        ("input length and `max_tokens` exceed context limit: 188240 + 16000 > 200000", "context_full"),
+        ("messages.0.content.0.text: text content blocks must be non-empty", "refused_request"),
+    ],
+)
+def test_a_refusal_because_of_length_is_told_from_others(message: str, failure: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        read([error_event("invalid_request_error", message)])
+
+    assert (caught.value.failure, caught.value.retryable) == (failure, False)
+
+
 # Pieces for listeners.
 
 
@@ -317,11 +342,6 @@ def test_lone_surrogates_are_replaced_in_text_and_in_its_pieces() -> None:
 
 # Any garbage.
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
 TYPES = st.sampled_from(
     [
         "message_start",
@@ -350,7 +370,7 @@ FIELDS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(FIELDS, max_size=6))
 def test_a_stream_that_makes_no_sense_is_a_failed_model_call_and_nothing_else(stream: list[Any]) -> None:
     with suppress(ModelError):
@@ -374,6 +394,66 @@ def test_a_stream_that_makes_no_sense_is_a_failed_model_call_and_nothing_else(st
 def test_an_event_that_lacks_what_it_must_have_is_a_failed_model_call(nonsense: Raw) -> None:
     with pytest.raises(ModelError):
         read([*answer(said())[:2], nonsense, *answer(said())[2:]])
+
+
+PARTS = st.lists(TEXTS, max_size=4)
+ARGUMENTS = st.dictionaries(TEXTS, JSON, max_size=2)
+SPOKEN = PARTS.map(lambda parts: said("!", *parts)) | PARTS.map(lambda parts: thought("?", *parts))
+CALLS = st.lists(st.builds(asked, st.sampled_from(["pay", "look"]), ARGUMENTS), max_size=3)
+STREAMS = st.builds(lambda spoken, calls: answer(said("."), *spoken, *calls), st.lists(SPOKEN, max_size=3), CALLS)
+"""Whole answers: text and thinking in any pieces, and calls with any arguments."""
+
+
+def texts(parts: Iterable[Draft | Piece]) -> dict[int, str]:
+    """Join what belongs together."""
+    joined: dict[int, str] = {}
+    for part in parts:
+        if part.kind != "agent.tool_use":
+            joined[part.key] = joined.get(part.key, "") + part.text
+    return joined
+
+
+@given(STREAMS)
+def test_what_a_listener_has_seen_is_the_text_of_the_answer(stream: list[Raw]) -> None:
+    assert texts(pieces(stream)) == texts(read(stream).blocks)
+
+
+@given(STREAMS)
+def test_the_arguments_of_a_call_are_those_that_were_sent(stream: list[Raw]) -> None:
+    sent: dict[int, str] = {}
+    for event in stream:
+        if event.get("delta", {}).get("type") == "input_json_delta":
+            sent[event["index"]] = sent.get(event["index"], "") + event["delta"]["partial_json"]
+
+    read_back = {block.key: block.input for block in read(stream).blocks if block.kind == "agent.tool_use"}
+
+    assert read_back == {index: json.loads(text) for index, text in sent.items()}
+
+
+@given(STREAMS)
+def test_a_stream_that_breaks_off_anywhere_is_no_answer(stream: list[Raw]) -> None:
+    for length in range(len(stream)):
+        with pytest.raises(ModelError):
+            read(stream[:length])
+
+
+@given(STREAMS, st.data())
+def test_a_stream_that_lost_doubled_or_moved_an_event_is_a_whole_answer_or_none(
+    stream: list[Raw], data: st.DataObject
+) -> None:
+    place, other = (data.draw(st.integers(0, len(stream) - 1)) for _ in range(2))
+    match data.draw(st.sampled_from(["lost", "doubled", "moved"])):
+        case "lost":
+            stream.pop(place)
+        case "doubled":
+            stream.insert(place, stream[place])
+        case _:
+            stream.insert(other, stream.pop(place))
+
+    with suppress(ModelError):
+        whole = read(stream)
+        assert all(block.whole for block in whole.blocks)
+        assert whole.stop_reason in ("end_turn", "tool_use")
 
 
 @given(st.lists(st.text(min_size=1, max_size=3), max_size=8))

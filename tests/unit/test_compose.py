@@ -12,6 +12,7 @@ from parley.core.compose import Scribe
 from parley.core.errors import ModelError
 from parley.core.fold import fold
 from parley.core.limits import MAX_BLOCKS_PER_ANSWER, MAX_TOOL_OUTPUT_BYTES
+from parley.core.message import user_message
 from parley.core.run import AskPerson, CallModel, CallTools, Fail, Finish, HandOver, Wait
 from parley.core.session import Run, Session
 from parley.core.tool import ToolOutcome
@@ -224,7 +225,12 @@ def test_the_largest_answer_and_the_intents_of_its_calls_fit_one_entry() -> None
 
 
 def failure(error: ModelError, failures: int = 0) -> list[e.Event]:
-    return compose.failure_events(scribe(), error, NOON, a_run(failures=failures), agent(max_model_retries=4))
+    return compose.failure_events(scribe(), error, NOON, asking(failures=failures), agent(max_model_retries=4))
+
+
+def asking(*texts: str, **run: Any) -> Session:
+    """A session whose run asks the model."""
+    return Session(id="sesn_1", run=a_run(**run), context=tuple(map(user_message, map(message, texts))))
 
 
 @pytest.mark.parametrize(
@@ -234,6 +240,8 @@ def failure(error: ModelError, failures: int = 0) -> list[e.Event]:
         ("rate_limited", "model_rate_limited_error"),
         ("request_failed", "model_request_failed_error"),
         ("refused_request", "model_request_failed_error"),
+        ("no_access", "model_request_failed_error"),
+        ("context_full", "model_request_failed_error"),
         ("cut_short", "model_request_failed_error"),
     ],
 )
@@ -251,10 +259,34 @@ def test_a_failure_says_whether_another_try_follows(failures: int, status: str) 
     assert bool(only(e.StatusRescheduled, events)) == (status == "retrying")
 
 
-def test_a_failure_that_would_repeat_is_terminal() -> None:
-    events = failure(ModelError("refused_request", "No"))
+@pytest.mark.parametrize("name", ["refused_request", "no_access"])
+def test_a_failure_that_would_repeat_is_terminal(name: Any) -> None:
+    events = failure(ModelError(name, "No"))
 
     assert only(e.SessionError, events)[0].error.retry_status.type == "terminal"
+
+
+@pytest.mark.parametrize(
+    ("texts", "run", "limits", "status"),
+    [
+        (("One", "Two"), {}, {}, "retrying"),
+        (("One", "Two"), {"too_long": 1, "failures": 1}, {"max_model_retries": 0}, "retrying"),
+        (("One", "Two"), {"too_long": 2}, {}, "terminal"),
+        (("One", "Two"), {"compacted": True}, {}, "terminal"),
+        (("One", "Two"), {}, {"compact_at_tokens": 0}, "terminal"),
+        (("One",), {}, {}, "terminal"),
+    ],
+    ids=["once", "again from excerpts", "no more", "no room was made", "never", "nothing to replace"],
+)
+def test_a_context_that_is_full_is_tried_again_only_when_a_compaction_may_make_room(
+    texts: tuple[str, ...], run: dict[str, Any], limits: dict[str, Any], status: str
+) -> None:
+    full = ModelError("context_full", "prompt is too long")
+
+    events = compose.failure_events(scribe(), full, NOON, asking(*texts, **run), agent(**limits))
+
+    assert only(e.SessionError, events)[0].error.retry_status.type == status
+    assert not only(e.StatusRescheduled, events)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +301,7 @@ def test_pauses_grow_and_the_provider_may_ask_for_more(failures: int, asked_for:
 def test_pauses_stop_growing() -> None:
     error = ModelError("overloaded", "Busy")
 
-    events = compose.failure_events(scribe(), error, NOON, a_run(failures=15), agent(max_model_retries=20))
+    events = compose.failure_events(scribe(), error, NOON, asking(failures=15), agent(max_model_retries=20))
 
     assert only(e.StatusRescheduled, events)[0].after_seconds == 8.0
 

@@ -17,6 +17,7 @@ from parley.core.tool import ToolContext, ToolOutcome
 from tests import build
 from tests.build import Stage, answer, asked, only, said, thought, types
 from tests.fakes.flaky_table import Crash, Fault
+from tests.fakes.gate import Gate
 from tests.fakes.model import problem_of
 
 pytestmark = pytest.mark.anyio
@@ -249,6 +250,15 @@ async def test_results_that_come_together_are_one_write(stage: Stage) -> None:
     assert writes == len(["begin", "answer", "results", "end"])
 
 
+async def test_results_that_come_together_are_stored_in_the_order_of_the_calls(stage: Stage) -> None:
+    stage.plays(answer(*(asked("look") for _ in range(MAX_BLOCKS_PER_ANSWER))), answer(said()))
+
+    outputs = await stage.drive()
+
+    calls = [call.id for call in outputs if isinstance(call, e.AgentToolUse)]
+    assert [result.tool_use_id for result in outputs if isinstance(result, e.AgentToolResult)] == calls
+
+
 @pytest.mark.parametrize("tool", ["pay", "file", "look"])
 async def test_as_many_parallel_calls_as_an_answer_may_have_all_run(stage: Stage, tool: str) -> None:
     stage.plays(answer(*(asked(tool) for _ in range(MAX_BLOCKS_PER_ANSWER))), answer(said()))
@@ -441,12 +451,13 @@ async def test_an_empty_answer_ends_the_run_and_the_session_can_go_on(stage: Sta
     assert [output for output in outputs if isinstance(output, DraftDiscarded)]
 
 
-async def test_a_paused_turn_is_asked_again(stage: Stage) -> None:
-    stage.plays(answer(said(""), stop_reason="pause_turn"), answer(said("Done.")))
+async def test_an_answer_that_is_paused_is_asked_for_again_from_its_start(stage: Stage) -> None:
+    stage.plays(answer(said("I lo"), stop_reason="pause_turn"), answer(said("Done.")))
 
     outputs = await stage.drive()
 
-    assert len(stage.model.requests) == 2
+    first, second = stage.model.requests
+    assert first == second
     assert only(e.RunFinished, outputs)
 
 
@@ -675,6 +686,30 @@ async def test_a_driver_that_was_taken_over_during_a_call_drops_the_late_result(
     assert only(e.AgentToolResult, log) == []
     assert types(log)[-2:] == ["tool.outcome_unknown", "session.status_idle"]
     assert other.tools.called == []
+
+
+async def test_a_driver_that_was_taken_over_has_called_off_its_other_calls_when_it_ends(stage: Stage) -> None:
+    looking = Gate()
+    calls: list[asyncio.Task[object] | None] = []
+
+    async def look(arguments: dict[str, Any], context: ToolContext) -> ToolOutcome:
+        calls.append(asyncio.current_task())
+        return await looking.tool(arguments, context)
+
+    async def taken_over() -> None:
+        await looking.reached.wait()
+        await stage.another().take_over()
+
+    stage.plays(answer(asked("pay"), asked("look")), look=look)
+    claim = await stage.begin()
+
+    stage.table.before_next(taken_over, skip=1)
+    with pytest.raises(Fenced):
+        await stage.drive(claim)
+
+    [call] = calls
+    assert call is not None
+    assert call.cancelling()
 
 
 async def test_a_driver_that_was_taken_over_cannot_end_the_run(stage: Stage) -> None:

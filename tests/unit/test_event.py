@@ -13,7 +13,7 @@ from parley.core.value import TextBlock, Usage, rfc3339
 from pydantic import ValidationError
 
 from tests import build
-from tests.build import SMALLEST, event
+from tests.build import SMALLEST, event, linked, picture
 from tests.fakes.clock import NOON
 
 UNION: tuple[type[e.EventBase], ...] = typing.get_args(typing.get_args(e.Event)[0])
@@ -21,6 +21,13 @@ UNION: tuple[type[e.EventBase], ...] = typing.get_args(typing.get_args(e.Event)[
 
 def test_every_type_of_the_union_can_be_built() -> None:
     assert set(SMALLEST) == set(UNION)
+
+
+def test_the_total_of_a_usage_is_all_that_was_read_and_written() -> None:
+    assert (
+        Usage(input_tokens=1, output_tokens=20, cache_creation_input_tokens=300, cache_read_input_tokens=4000).total
+        == 4321
+    )
 
 
 def test_type_names_are_the_wires() -> None:
@@ -38,6 +45,7 @@ def test_type_names_are_the_wires() -> None:
             "tool.outcome_decided",
             "span.model_request_start",
             "span.model_request_end",
+            "agent.thread_context_compacted",
             "run.started",
             "run.claimed",
             "run.finished",
@@ -136,6 +144,7 @@ OLDEST = [
     '"stop_reason":"end_turn"}',
     '{"id":"r","created_at":"2026-11-20T12:00:00.000Z","type":"run.failed","code":"c","message":"m"}',
     '{"id":"s","created_at":"2026-11-20T12:00:00.000Z","type":"session.deleted"}',
+    '{"id":"t","created_at":"2026-11-20T12:00:00.000Z","type":"agent.thread_context_compacted"}',
 ]
 """The least that the first version wrote for each type: a required field added later would break a line of these."""
 
@@ -146,3 +155,17 @@ def test_what_the_first_version_wrote_still_loads() -> None:
     assert {type(each) for each in read} == set(UNION)
     assert isinstance(read[0], e.UserMessage)
     assert read[0].content == (TextBlock(text="Hi"),)
+
+
+def test_a_message_of_text_is_written_as_the_first_version_wrote_it() -> None:
+    [oldest, *_] = OLDEST
+
+    assert e.to_json(e.EVENT.validate_json(oldest)).decode() == oldest
+
+
+def test_images_come_back_as_they_were_stored_and_what_a_newer_version_adds_is_passed_over() -> None:
+    sent = event(e.UserMessage, content=(picture(), linked(), TextBlock(text="Hi")))
+    newer = e.to_json(sent).replace(b'"type":"url"', b'"type":"url","crop":[1,2]')
+
+    assert e.EVENT.validate_json(e.to_json(sent)) == sent
+    assert e.EVENT.validate_json(newer) == sent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -14,6 +15,9 @@ import anthropic
 import httpx
 import pytest
 from anthropic.types import Message, MessageParam, ToolParam
+
+from tests.fakes.anthropic_rules import segments
+from tests.fakes.anthropic_server import FakeApi, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "fakes" / "anthropic_server.py"
@@ -110,7 +114,7 @@ def events(http: httpx.Client, request: Json) -> list[tuple[str, Json]]:
     return found
 
 
-def converse(client: anthropic.Anthropic, script: str, **fields: Any) -> list[Message]:
+def converse(client: anthropic.Anthropic, script: Any, **fields: Any) -> list[Message]:
     """Stream turn after turn through the SDK; every tool says what it was given."""
     messages: list[MessageParam] = [{"role": "user", "content": script}]
     replies: list[Message] = []
@@ -242,8 +246,35 @@ def test_changed_or_missing_thinking_is_refused(http: httpx.Client) -> None:
     post(http, body(ask, assistant(thought, asked), answered, **adaptive))
     altered = body(ask, assistant({**thought, "thinking": "b"}, asked), answered, **adaptive)
     assert "invalid `signature`" in refusal(http, altered)
-    assert "expected `thinking`" in refusal(http, body(ask, assistant(asked), answered, **adaptive))
     assert "final block" in refusal(http, body(ask, assistant(thought), user("b"), **adaptive))
+
+
+def test_the_oldest_thinking_of_a_turn_may_be_left_out_but_none_behind_thinking_that_is_kept(
+    http: httpx.Client,
+) -> None:
+    ask = user("[[think a]] [[tool add]] [[then think b]] [[tool add]]")
+    adaptive = {"thinking": {"type": "adaptive"}, "tools": [ADD]}
+    thought, asked = post(http, body(ask, **adaptive))["content"]
+    began = [ask, assistant(thought, asked), user(result(asked["id"]))]
+    later_thought, later_asked = post(http, body(*began, **adaptive))["content"]
+    later = user(result(later_asked["id"]))
+
+    without_any = [ask, assistant(asked), user(result(asked["id"])), assistant(later_asked), later]
+    post(http, body(*without_any, **adaptive))
+    post(http, body(*without_any[:3], assistant(later_thought, later_asked), later, **adaptive))
+    assert "expected `thinking`" in refusal(http, body(*began, assistant(later_asked), later, **adaptive))
+
+
+def test_a_prompt_that_does_not_fit_the_window_is_refused_with_its_length() -> None:
+    request = body(user("word " * 100))
+    tokens = sum(segment.tokens for segment in segments(request))
+
+    with serving(FakeApi(window=tokens)) as fits, serving(FakeApi(window=tokens - 1)) as full:
+        accepted, refused = (httpx.post(f"{url}/v1/messages", json=request, headers=HEADERS) for url in (fits, full))
+
+    assert accepted.status_code == 200
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"] == f"prompt is too long: {tokens} tokens > {tokens - 1} maximum"
 
 
 def test_recall_and_count_show_what_was_sent(http: httpx.Client) -> None:
@@ -253,7 +284,7 @@ def test_recall_and_count_show_what_was_sent(http: httpx.Client) -> None:
     counted = post(http, body(*history, user("[[count]]"), tools=[ADD]))
 
     assert json.loads(said(recalled)) == ["one", "two", "[[recall]]"]
-    assert said(counted) == "messages=5 user_texts=3 tool_results=1"
+    assert said(counted) == "messages=5 user_texts=3 tool_results=1 images=0"
 
 
 def test_the_same_request_gives_the_same_answer_and_another_one_other_ids(http: httpx.Client) -> None:
@@ -311,6 +342,15 @@ def test_the_smallest_valid_requests_are_accepted(http: httpx.Client) -> None:
     post(http, body(user("a"), assistant("I say"), model=OLD_MODEL))
 
 
+def image(media_type: str = "image/png", data: str = "iVBORw0KGgo=") -> Json:
+    return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
+
+
+def url(address: str) -> Json:
+    return {"type": "image", "source": {"type": "url", "url": address}}
+
+
+PNG = image()
 PAIR = [user("a"), assistant(call())]
 MARK = {"cache_control": {"type": "ephemeral"}}
 HOUR = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
@@ -397,8 +437,28 @@ REFUSED: dict[str, tuple[Json, str]] = {
         body(user(text("a", **MARK), text("b", **HOUR))),
         "must not come after",
     ),
+    "an image by the assistant": (body(user("a"), assistant(PNG), user("b")), "not allowed here"),
+    "an image of another kind": (body(user(image(media_type="image/bmp"))), "media_type: input should be one of"),
+    "an image that is another": (body(user(image(media_type="image/gif"))), "does not appear to be image/gif"),
+    "an image that is no base64": (body(user(image(data="*"))), "invalid or empty base64"),
+    "an image that is too large": (body(user(image(data="A" * 5_242_884))), "image exceeds 5 MB maximum"),
+    "an image from nowhere": (
+        body(user({"type": "image", "source": {"type": "text", "data": "a"}})),
+        "none of 'base64'",
+    ),
+    "an image without TLS": (body(user(url("http://example.com/a.png"))), "only HTTPS URLs"),
+    "101 images": (body(user(*[PNG] * 101)), "too many images"),
     "a script with a slip": (body(user("[[text many]]")), "fake model: [[text many]]"),
 }
+
+
+def test_images_are_read_and_cost_what_images_cost(client: anthropic.Anthropic) -> None:
+    large = image(data=base64.b64encode(b"\x89PNG\r\n\x1a\n".ljust(600_000, b"x")).decode())
+
+    reply = converse(client, [*[large] * 5, url("https://example.com/a.png"), text("[[count]]")])[-1]
+
+    assert said(reply) == "messages=1 user_texts=1 tool_results=0 images=6"
+    assert 6 * 1600 < reply.usage.input_tokens < 6 * 1600 + 1000
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import botocore.session
 import pytest
@@ -21,7 +21,7 @@ from parley.api.vocabulary import Vocabulary, speaker
 from parley.broadcast import FLUSH_SECONDS
 from parley.core import event as e
 from parley.core.delta import DraftDiscarded, DraftGrew, DraftStarted, Output, Rotated
-from parley.core.errors import Unavailable
+from parley.core.errors import ModelFailure, Unavailable
 from parley.core.value import StopReason
 from parley.lambda_app import metrics
 from parley.store.drafts import MARK_SECONDS
@@ -143,6 +143,7 @@ def test_every_code_word_occurs_in_the_code(guide: Path) -> None:
     code = "\n".join(path.read_text() for path in SOURCES)
     words = {span for span in guides.spans(guide) if re.fullmatch(r"[a-z]+(?:_[a-z]+)+", span)}
     made = {f"{noun}_not_found" for noun in re.findall(r'NotFound\("(\w+)"', code)}
+    made |= {f"model_{failure}" for failure in get_args(ModelFailure)}
 
     unknown = {word for word in words if word not in code} - made
 

@@ -11,6 +11,7 @@ from inline_snapshot import snapshot
 from parley.core import event as e
 from parley.core.compose import Scribe, user_message
 from parley.core.errors import Conflict, NotFound, Unavailable, Unreadable
+from parley.core.value import text_of
 from parley.ports import ConditionFailed, Put
 from parley.store import Claim, Done, Once, Ref
 from parley.store.idempotency import find
@@ -35,7 +36,7 @@ LARGE = noise(100_000)
 
 
 def texts(messages: list[e.UserMessage]) -> list[str]:
-    return [block.text for message in messages for block in message.content]
+    return [text_of(message.content) for message in messages]
 
 
 async def waiting(stage: Stage) -> list[str]:

@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from parley.core import event as e
 from parley.core.fold import fold
-from parley.core.run import AskPerson, CallModel, CallTools, Fail, Finish, HandOver, Step, Wait, next_step
+from parley.core.run import AskPerson, CallModel, CallTools, Compact, Fail, Finish, HandOver, Step, Wait, next_step
 from parley.core.session import Call, Session
+from parley.core.value import Usage
 
 from tests import build
-from tests.build import answered, entry, event, failed_call, idle, message, opened, result, tool_use
+from tests.build import answered, compaction, entry, event, failed_call, idle, message, opened, result, tool_use
 
 
 def after(*events: e.Event, **limits: Any) -> Step:
@@ -42,10 +43,6 @@ def test_results_go_back_to_the_model() -> None:
     assert after(*opened(), *answered(tool_use()), result()) == CallModel()
 
 
-def test_a_paused_turn_goes_back_to_the_model() -> None:
-    assert after(*opened(), *answered(SAID, stop_reason="pause_turn")) == CallModel()
-
-
 def test_a_failed_model_call_is_tried_again_after_the_pause_that_the_log_names() -> None:
     rescheduled = event(e.StatusRescheduled, reason="model_retry", after_seconds=4.0)
 
@@ -58,6 +55,7 @@ def test_a_failed_model_call_is_tried_again_after_the_pause_that_the_log_names()
         ("end_turn", "completed"),
         ("stop_sequence", "completed"),
         ("max_tokens", "completed_with_errors"),
+        ("pause_turn", "completed"),  # no answer has it any more, but a log may
         ("a reason of tomorrow", "completed"),
     ],
 )
@@ -76,10 +74,122 @@ def test_an_answer_after_a_failed_tool_ends_it_with_errors() -> None:
     [("refusal", "model_refused"), ("model_context_window_exceeded", "context_full")],
 )
 def test_an_answer_that_is_none_fails_the_run(reason: str, code: str) -> None:
-    step = after(*opened(), *answered(SAID, stop_reason=reason))
+    step = after(*opened(), *answered(SAID, stop_reason=reason), compact_at_tokens=0)
 
     assert isinstance(step, Fail)
     assert (step.code, step.retryable) == (code, False)
+
+
+# Long sessions.
+
+LONG: dict[str, Any] = {"model_usage": Usage(input_tokens=900, output_tokens=101)}
+FULL = failed_call(code="model_context_full")
+
+
+def long(tokens: dict[str, Any] = LONG) -> list[e.Event]:
+    """A run that has had an answer, and a result that the model has not seen."""
+    return [*opened(), *answered(tool_use(), **tokens), result()]
+
+
+def test_a_context_that_became_too_long_is_compacted_before_the_model_is_asked() -> None:
+    assert after(*long(), compact_at_tokens=1000) == Compact(replaced=1)
+    assert after(*long(), *compaction(1), compact_at_tokens=1000) == CallModel()
+
+
+@pytest.mark.parametrize("limit", [1001, 0], ids=["as long as allowed", "never"])
+def test_below_the_limit_or_without_one_nothing_is_compacted(limit: int) -> None:
+    assert after(*long(), compact_at_tokens=limit) == CallModel()
+
+
+def test_a_long_context_with_nothing_to_replace_is_sent_as_it_is() -> None:
+    session = fold(Session(id="sesn_1"), long())
+    alone = session.but(context=session.context[1:])
+
+    assert next_step(alone, build.agent(compact_at_tokens=1000)) == CallModel()
+
+
+def test_calls_without_a_result_come_before_a_compaction() -> None:
+    begun = [*opened(), *answered(tool_use(), **LONG)]
+
+    assert isinstance(after(*begun, compact_at_tokens=1000), CallTools)
+    assert isinstance(after(*begun, intended(), compact_at_tokens=1000), AskPerson)
+
+
+def test_a_run_that_ends_is_not_compacted() -> None:
+    assert isinstance(after(*opened(), *answered(SAID, **LONG), compact_at_tokens=1000), Finish)
+
+
+def test_the_next_run_of_a_long_session_begins_with_a_compaction() -> None:
+    ended = [*opened(), *answered(SAID, **LONG), event(e.RunFinished)]
+
+    assert after(*ended, *opened("run_2"), compact_at_tokens=1000) == Compact(replaced=2)
+
+
+def test_a_run_at_its_step_limit_is_not_compacted() -> None:
+    step = after(*long(), compact_at_tokens=1000, max_steps=1)
+
+    assert isinstance(step, Fail)
+    assert step.code == "step_limit"
+
+
+def test_a_compaction_that_failed_is_tried_again_after_its_pause_and_not_for_ever() -> None:
+    rescheduled = event(e.StatusRescheduled, reason="model_retry", after_seconds=4.0)
+
+    step = after(*long(), *failed_call(), rescheduled, compact_at_tokens=1000)
+    given_up = after(*long(), *failed_call(), *failed_call(), compact_at_tokens=1000, max_model_retries=1)
+
+    assert step == Compact(replaced=1, after_seconds=4.0)
+    assert isinstance(given_up, Fail)
+    assert given_up.code == "model_overloaded"
+
+
+def test_a_summary_that_did_not_fit_the_context_is_not_asked_for_again() -> None:
+    assert after(*long(), *compaction(2), compact_at_tokens=1000) == CallModel()
+
+
+@pytest.mark.parametrize("retries", [0, 4])
+def test_when_the_model_says_that_the_context_is_full_it_is_compacted_whatever_was_counted(retries: int) -> None:
+    once, twice = [*long({}), *FULL], [*long({}), *FULL, *FULL]
+
+    assert after(*once, max_model_retries=retries) == Compact(replaced=1)
+    assert after(*twice, max_model_retries=retries) == Compact(replaced=1, excerpts=True)
+
+
+@pytest.mark.parametrize(
+    ("events", "limits"),
+    [
+        ([*long({}), *FULL, *FULL, *FULL], {}),
+        ([*opened(), *answered(SAID), *opened("run_2"), *FULL, *compaction(1), *FULL], {}),
+        ([*long({}), *FULL], {"compact_at_tokens": 0}),
+        ([*opened(), *FULL], {}),
+        ([*long({}), *FULL, *failed_call(), *FULL, *FULL], {}),
+    ],
+    ids=["not even excerpts fit", "no room was made", "never", "nothing to replace", "with another failure between"],
+)
+def test_a_context_in_which_no_room_can_be_made_fails_the_run(events: list[e.Event], limits: dict[str, Any]) -> None:
+    step = after(*events, **limits)
+
+    assert isinstance(step, Fail)
+    assert (step.code, step.retryable) == ("context_full", False)
+
+
+def test_an_answer_that_ran_out_of_room_is_replaced_with_all_before_it() -> None:
+    cut = answered(SAID, stop_reason="model_context_window_exceeded")
+
+    assert after(*opened(), *cut) == Compact(replaced=2)
+    assert after(*opened(), *cut, *compaction(2)) == CallModel()
+
+
+def test_the_next_run_may_make_room_where_the_last_could_not() -> None:
+    failed = [*long({}), *FULL, *compaction(1), *FULL, event(e.RunFailed)]
+
+    assert isinstance(after(*failed, *opened("run_2"), *FULL), Compact)
+
+
+def test_a_driver_whose_time_is_too_short_for_a_summary_hands_over() -> None:
+    session = fold(Session(id="sesn_1"), long())
+
+    assert next_step(session, build.agent(compact_at_tokens=1000), seconds_left=59.0) == HandOver()
 
 
 # Tools.

@@ -11,9 +11,12 @@ from parley import Agent, tool
 from parley.adapters.scripted import ScriptedModel
 from parley.adapters.scripted.reply import example
 from parley.adapters.scripted.words import offers, wishes
+from parley.core import compaction
 from parley.core.answer import Accumulator, Answer
 from parley.core.message import dump
 from parley.ports import ModelRequest
+
+from tests.build import picture
 
 
 @tool(effect="read")
@@ -76,8 +79,9 @@ class Talk:
     agent: Agent
     messages: list[bytes] = field(default_factory=list)
 
-    async def say(self, text: str) -> Answer:
-        self._add("user", [{"type": "text", "text": text}])
+    async def say(self, text: str, images: int = 0) -> Answer:
+        words = [{"type": "text", "text": text}] if text else []
+        self._add("user", [*[picture(100_000).model_dump()] * images, *words])
         return await self._answer()
 
     async def give(self, *results: object, is_error: bool = False) -> Answer:
@@ -270,6 +274,40 @@ async def test_it_says_what_it_is_and_what_it_can_do(said: str, opening: str) ->
     assert "“Pay 5 to alice”" in text(answer)
 
 
+@pytest.mark.parametrize(("images", "seen"), [(1, "I see 1 image."), (20, "I see 20 images.")])
+@pytest.mark.parametrize("words", ["", "What are these?"])
+async def test_it_sees_how_many_images_there_are(images: int, seen: str, words: str) -> None:
+    talk = Talk(wallet.agent)
+
+    first = await talk.say(words, images)
+    then = await talk.say("Hello!")
+
+    assert text(first).startswith(seen)
+    assert text(then).startswith("Hello!")
+
+
+async def test_it_does_what_is_asked_for_beside_an_image() -> None:
+    answer = await Talk(wallet.agent).say("Show balance", images=1)
+
+    assert calls(answer) == [("balance", {})]
+
+
+async def test_of_messages_without_words_it_says_nothing_later() -> None:
+    talk = Talk(wallet.agent)
+    await talk.say("", images=2)
+    await talk.say("Hello!")
+
+    assert text(await talk.say("What did I ask before?")) == "Before this you said “Hello!”."
+
+
+async def test_an_image_costs_what_images_cost_and_not_its_bytes() -> None:
+    message = dump({"role": "user", "content": [picture(1_000_000).model_dump(), {"type": "text", "text": "Hi"}]})
+
+    answer = await answer_to(request(wallet.agent, message))
+
+    assert 1600 < answer.usage.input_tokens < 3600
+
+
 async def test_an_agent_without_tools_is_told_from_one_with_tools() -> None:
     answer = await Talk(Agent(id="bare", prompt="Help.")).say("Hello!")
 
@@ -354,6 +392,77 @@ async def test_results_are_put_into_words(result: str, told: str) -> None:
 
 
 # Like the API
+
+
+# Long sessions
+
+
+async def summarised(talk: Talk, replaced: int) -> None:
+    """Compact a conversation as the engine does."""
+    asked = request(talk.agent, *compaction.request(talk.messages, replaced), thinking_tokens=0)
+    summary = compaction.summary_of(await answer_to(asked))
+    talk.messages = list(compaction.compacted(tuple(talk.messages), replaced, summary) or ())
+
+
+async def test_a_request_for_a_summary_is_answered_in_words() -> None:
+    talk = Talk(wallet.agent)
+    await talk.say("Pay 5 to alice")
+    await talk.give({"amount": "5.00", "fee": "0.05"})
+
+    summary = await answer_to(request(talk.agent, *compaction.request(talk.messages, 3), thinking_tokens=0))
+
+    assert summary.stop_reason == "end_turn"
+    assert [block.kind for block in summary.blocks] == ["agent.message"]
+    assert "Pay 5 to alice" in text(summary)
+    assert "0.05" in text(summary)
+
+
+async def test_a_compaction_between_two_calls_changes_nothing_of_what_follows() -> None:
+    plain, compacted = Talk(wallet.agent), Talk(wallet.agent)
+    for talk in (plain, compacted):
+        await talk.say("Hello")
+        await talk.say("Pay 5 to alice, then show my balance")
+        await talk.give({"amount": "5.00", "fee": "0.05"})
+
+    await summarised(compacted, 3)
+    later = [
+        [await talk.give({"payee": "alice"}), await talk.give({"balance": "94.95"})] for talk in (plain, compacted)
+    ]
+
+    assert len(compacted.messages) < len(plain.messages)
+    assert [calls(each[0]) for each in later] == [[("balance", {})]] * 2
+    assert [text(each[1]) for each in later] == [text(later[0][1])] * 2
+    assert "94.95" in text(later[0][1])
+
+
+async def test_a_question_that_was_asked_is_still_answered_behind_a_summary() -> None:
+    talk = Talk(wallet.agent)
+    asked = await talk.say("Pay alice")
+    await summarised(talk, 2)
+
+    answer = await talk.say("5")
+
+    assert "I still need" in text(asked)
+    assert calls(answer) == [("quote", {"amount": 5, "to": "alice"})]
+
+
+async def test_what_was_said_is_remembered_through_two_summaries() -> None:
+    talk = Talk(wallet.agent)
+    for said in ("Hello", "Thank you", 'Say "one\u2028two"'):
+        await talk.say(said)
+        await summarised(talk, len(talk.messages))
+
+    answer = await talk.say("What did I say before?")
+
+    assert all(said in text(answer) for said in ("Hello", "Thank you", "one\u2028two"))
+
+
+async def test_a_summary_of_another_model_makes_it_call_nothing() -> None:
+    talk = Talk(wallet.agent, list(compaction.compacted((b"{}",), 1, "You have said:\n- pay 5 to alice") or ()))
+
+    answer = await talk.say("Hm")
+
+    assert calls(answer) == []
 
 
 async def test_the_same_request_gives_the_same_answer() -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-import typing
+import math
 from typing import Any
 
 import pytest
@@ -10,18 +10,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from parley.core import event as e
 from parley.core.fold import _CHANGES, apply, fold
+from parley.core.run import AskPerson, CallModel, CallTools, Compact, Fail, Finish, HandOver, Step, Wait, next_step
 from parley.core.session import Session
 from parley.core.status import STATUS
 from parley.core.value import Usage
 from parley.store import snapshot
 
 from tests import build
-from tests.build import answered, entry, event, failed_call, idle, message, numbered, opened, result, tool_use
+from tests.build import (
+    answered,
+    compaction,
+    entry,
+    event,
+    failed_call,
+    idle,
+    linked,
+    message,
+    numbered,
+    opened,
+    picture,
+    result,
+    shown,
+    tool_use,
+)
 from tests.fakes.anthropic_rules import sign
 from tests.fakes.blobs import MemoryBlobs
 from tests.fakes.model import problem_of
+from tests.strategies import EVENTS, UNION
 
-UNION: tuple[type[e.EventBase], ...] = typing.get_args(typing.get_args(e.Event)[0])
+pytestmark = pytest.mark.anyio
 
 
 def folded(*events: e.Event) -> Session:
@@ -233,6 +250,112 @@ def test_text_that_speaks_of_thinking_survives_a_new_agent() -> None:
     assert context(session)[1]["content"][0]["text"] == speech.content[0].text
 
 
+# A summary in the place of the first messages.
+
+
+def test_a_summary_replaces_the_first_messages_and_is_no_answer() -> None:
+    first = [*opened(), *answered(SAID), event(e.RunFinished)]
+    before = folded(*first, *opened("run_2"))
+
+    after = fold(before, compaction(2, "They greeted.", model_usage=Usage(input_tokens=7, output_tokens=3)))
+
+    assert roles(after) == ["user", "user"]
+    assert "They greeted." in text_of(context(after)[0])
+    assert context(after)[1] == context(before)[2]
+    assert before.run is not None
+    assert after.run is not None
+    assert (after.run.steps, after.run.stop_reason) == (0, None)
+    assert (after.run.usage.total, after.usage.total) == (10, 10)
+
+
+@pytest.mark.parametrize(
+    "replaced", [-1, 0, 2, 4], ids=["negative", "none", "between a call and its result", "too many"]
+)
+def test_a_summary_that_does_not_fit_replaces_nothing_and_is_no_answer_either(replaced: int) -> None:
+    before = folded(*opened(), *answered(tool_use()), result())
+
+    after = fold(before, compaction(replaced))
+
+    assert after.context == before.context
+    assert after.run is not None
+    assert (after.run.steps, after.run.stop_reason, after.run.compacted) == (1, None, True)
+
+
+def test_a_summary_never_parts_open_calls_from_their_results() -> None:
+    session = folded(*opened(), *answered(tool_use()), event(e.ContextCompacted, replaced=1), result(), message())
+
+    assert roles(session) == ["user", "assistant", "user", "user"]
+    assert problem_of(session.context) is None
+
+
+def test_blocks_of_a_compaction_are_nobodys_answer() -> None:
+    compacted = event(e.ContextCompacted, replaced=1)
+
+    session = folded(*opened(), message("More"), *answered(compacted, SAID, tool_use()))
+
+    assert roles(session) == ["user", "user"]
+    assert session.run is not None
+    assert session.run.calls == ()
+
+
+def test_a_summary_amid_an_answer_is_passed_over() -> None:
+    compacted = event(e.ContextCompacted, replaced=1)
+
+    session = folded(*opened(), *answered(SAID, compacted))
+
+    assert roles(session) == ["user", "assistant"]
+    assert session.run is not None
+    assert (session.run.steps, session.run.compacted) == (1, False)
+
+
+def test_an_answer_after_a_compaction_counts_again() -> None:
+    session = folded(*opened(), message("More"), *compaction(), *answered(SAID))
+
+    assert roles(session) == ["user", "user", "assistant"]
+    assert session.run is not None
+    assert (session.run.steps, session.run.stop_reason, session.run.compacted) == (1, "end_turn", False)
+
+
+def test_the_length_of_a_context_is_that_of_the_last_request_and_its_answer() -> None:
+    used = Usage(input_tokens=1, output_tokens=20, cache_creation_input_tokens=300, cache_read_input_tokens=4000)
+    begun = [*opened(), *answered(SAID, model_usage=used), message("More")]
+
+    lengths = [folded(*begun, *more).context_tokens for more in ([], failed_call(), compaction(1, model_usage=used))]
+
+    assert lengths == [4321, 4321, 0]
+
+
+def test_after_a_compaction_a_run_that_stopped_for_want_of_room_goes_on() -> None:
+    full = [*opened(), *answered(SAID, stop_reason="model_context_window_exceeded")]
+
+    session = folded(*full, *compaction(2))
+
+    assert roles(session) == ["user"]
+    assert session.run is not None
+    assert (session.run.stop_reason, session.phase) == (None, "planning")
+
+
+def test_a_compaction_is_planning_and_forgives_failed_calls() -> None:
+    rescheduled = event(e.StatusRescheduled, reason="model_retry", after_seconds=4.0)
+    failed = [*failed_call(), rescheduled, *failed_call(code="model_context_full"), event(e.RunClaimed, epoch=2)]
+
+    before = folded(*opened(), message("More"), *failed)
+    after = fold(before, compaction())
+
+    assert before.run is not None
+    assert (before.run.failures, before.run.too_long, before.run.retry_after_seconds) == (2, 1, 0.0)
+    assert after.run is not None
+    assert (after.run.failures, after.run.too_long, after.run.failure, after.run.claims) == (0, 0, None, 0)
+    assert after.phase == "planning"
+
+
+@pytest.mark.parametrize("end", [event(e.RunFinished), event(e.SessionDeleted)])
+def test_a_summary_does_not_open_what_is_closed(end: e.Event) -> None:
+    closed = folded(*opened(), *answered(SAID), end)
+
+    assert fold(closed, compaction(2)).phase == closed.phase
+
+
 # What the next decision needs.
 
 
@@ -377,7 +500,10 @@ def entries_about(call_id: str) -> list[Entry]:
         [event(e.ToolOutcomeDecided, tool_use_id=call_id, outcome="retry")],
         [event(e.RunFinished), idle()],
         [event(e.RunFailed), idle("retries_exhausted")],
+        [event(e.UserMessage, content=shown(picture(), linked())), *opened("run_3")[1:]],
+        [event(e.RunFailed, code="model_refused_request"), idle("retries_exhausted")],
         [event(e.RunClaimed), event(e.StatusRescheduled)],
+        [event(e.ContextCompacted, replaced=2)],
         [event(e.SessionDeleted)],
     ]
 
@@ -393,9 +519,12 @@ def logs(draw: st.DrawFn) -> list[Entry]:
     calls = ["stranger"]
     for _ in range(draw(st.integers(0, 10))):
         may_answer = session.run is not None and session.run.open and not session.run.calls
-        step = draw(st.sampled_from(["answer", "answer", "answer", "failure", "other"])) if may_answer else "other"
+        steps = ["answer", "answer", "answer", "compaction", "failure", "other"]
+        step = draw(st.sampled_from(steps)) if may_answer else "other"
         if step == "failure":
             appended = failed_call()
+        elif step == "compaction":
+            appended = compaction(draw(st.integers(-1, len(session.context) + 1)))
         elif step == "answer":
             appended = draw(answers(len(calls)))
             calls += [each.id for each in appended if isinstance(each, e.AgentToolUse)]
@@ -406,7 +535,7 @@ def logs(draw: st.DrawFn) -> list[Entry]:
     return log
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(logs())
 def test_any_log_folds_and_the_model_accepts_what_comes_of_it(log: list[Entry]) -> None:
     session = Session(id="sesn_1")
@@ -419,8 +548,7 @@ def test_any_log_folds_and_the_model_accepts_what_comes_of_it(log: list[Entry]) 
         assert session.answer == ()
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.sampled_from([event(kind) for kind in UNION]), max_size=20), st.integers(0, 20))
+@given(st.lists(EVENTS, max_size=12), st.integers(0, 12))
 def test_the_fold_is_total_even_over_nonsense(events: list[e.Event], cut: int) -> None:
     placed = numbered(events)
 
@@ -430,10 +558,42 @@ def test_the_fold_is_total_even_over_nonsense(events: list[e.Event], cut: int) -
     assert whole == parts
     assert whole.phase in STATUS
     assert whole.seq == len(events)
+    assert all(json.loads(each)["role"] in ("user", "assistant") for each in whole.context)
 
 
-@pytest.mark.anyio
-@settings(max_examples=100, deadline=None)
+@given(st.lists(EVENTS, max_size=12))
+async def test_any_fold_survives_its_snapshot_and_has_a_next_step(events: list[e.Event]) -> None:
+    session, blobs = folded(*events), MemoryBlobs()
+
+    kept = await snapshot.read(blobs, build.REF, await snapshot.write(blobs, build.REF, session))
+
+    assert kept == session
+    for seconds_left in (math.inf, 0.0):
+        assert isinstance(next_step(session, build.agent(), seconds_left), Step)
+
+
+@given(logs())
+def test_the_next_step_fits_any_log(log: list[Entry]) -> None:
+    session = folded(*(event for appended in log for event in appended))
+
+    match next_step(session, build.agent()):
+        case CallModel() | Compact():
+            assert session.run is not None
+            assert session.run.calls == ()
+            assert problem_of(session.context) is None
+        case CallTools(calls) | AskPerson(calls):
+            assert {call.id for call in calls} <= {call.id for call in (session.run.calls if session.run else ())}
+            assert calls
+        case Wait():
+            assert session.run is None or session.run.parked or not session.run.open
+        case Finish() | Fail():
+            assert session.run is not None
+            assert session.run.open
+        case HandOver():
+            raise AssertionError("there is all the time in the world")
+
+
+@settings(max_examples=100)
 @given(logs(), st.integers(0, 10))
 async def test_going_on_from_a_snapshot_equals_folding_from_the_start(log: list[Entry], cut: int) -> None:
     events = numbered(each for appended in log for each in appended)

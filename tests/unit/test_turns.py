@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from parley.core import event as e
 from parley.core.tool import ToolContext, ToolOutcome
+from parley.core.value import text_of
 from parley.ports import Update
 
 from tests.build import REF, Stage, agent, answer, asked, only, said
@@ -23,7 +24,7 @@ async def started(stage: Stage) -> asyncio.Task[None] | None:
 
 def conversation(log: list[e.Event]) -> list[str]:
     """Tell who said what, in the order of the log."""
-    return [said.content[0].text for said in log if isinstance(said, e.UserMessage | e.AgentMessage)]
+    return [text_of(said.content) for said in log if isinstance(said, e.UserMessage | e.AgentMessage)]
 
 
 async def test_several_messages_are_answered_one_by_one_in_their_order(stage: Stage) -> None:

@@ -78,6 +78,10 @@ def test_a_whole_run_in_simple_words() -> None:
     )
 
 
+def test_of_a_compaction_simple_words_say_nothing() -> None:
+    assert frames([event(e.ContextCompacted, seq=7)]) == []
+
+
 def test_every_simple_frame_says_whose_it_is() -> None:
     outputs = [*WHOLE_RUN, DraftGrew("sevt_1", "agent.message", "x"), DraftDiscarded("sevt_1"), *failed_call()]
 

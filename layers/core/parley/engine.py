@@ -15,35 +15,20 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from parley import model_call
 from parley.core.agent import Agent
-from parley.core.answer import Accumulator
-from parley.core.compose import (
-    Scribe,
-    announcement,
-    answer_events,
-    closing_events,
-    failure_events,
-    idempotency_key,
-    result_event,
-)
-from parley.core.delta import Delta, DraftDiscarded, DraftGrew, DraftStarted, Output
-from parley.core.errors import Fenced, ModelError
+from parley.core.compose import Scribe, announcement, closing_events, idempotency_key, result_event
+from parley.core.delta import Delta, Output
+from parley.core.errors import Fenced
 from parley.core.event import Event
 from parley.core.fold import fold
-from parley.core.run import AskPerson, CallModel, CallTools, Fail, Finish, HandOver, Step, Wait, next_step
+from parley.core.run import AskPerson, CallModel, CallTools, Compact, Fail, Finish, HandOver, Step, Wait, next_step
 from parley.core.session import Call, Run, Session
 from parley.core.tool import ToolContext
 from parley.deadline import Deadline
-from parley.ports import Clock, Ids, Model, ModelRequest, Toolbox
+from parley.model_call import Facts
+from parley.ports import Clock, Ids, Model, Toolbox
 from parley.store import Claim, SlotTaken, Store
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """Events that are true whatever the log says; `last` when the step that made them is over."""
-
-    events: list[Event]
-    last: bool = True
 
 
 @dataclass(slots=True)
@@ -164,49 +149,29 @@ class Engine:
 
     async def _act(self, drive: Drive, step: Step) -> AsyncGenerator[Delta | Facts, None]:
         match step:
-            case CallModel():
+            case CallModel() | Compact():
                 await self.clock.sleep(step.after_seconds)
-                async for output in self._call_model(drive):
-                    yield output
+                async with aclosing(
+                    model_call.call(self.model, step, drive.session, drive.agent, drive.scribe)
+                ) as said:
+                    async for output in said:
+                        yield output
             case CallTools():
-                async for facts in self._call_tools(drive, step.calls):
-                    yield facts
+                async with aclosing(self._call_tools(drive, step.calls)) as results:
+                    async for facts in results:
+                        yield facts
             case AskPerson() | Wait() | HandOver() | Finish() | Fail():
                 return
 
-    async def _call_model(self, drive: Drive) -> AsyncGenerator[Delta | Facts, None]:
-        began = self.clock.now()
-        accumulator = Accumulator()
-        drafts: dict[int, str] = {}
-        try:
-            async with aclosing(self.model.stream(_request(drive))) as events:
-                async for event in events:
-                    piece = accumulator.take(event)
-                    if piece is None or piece.kind == "agent.tool_use":
-                        continue
-                    if piece.key not in drafts:
-                        drafts[piece.key] = self.ids.new("sevt")
-                        yield DraftStarted(drafts[piece.key], piece.kind)
-                    if piece.text:
-                        yield DraftGrew(drafts[piece.key], piece.kind, piece.text)
-            answer = accumulator.answer()
-        except ModelError as error:
-            for event_id in drafts.values():
-                yield DraftDiscarded(event_id)
-            yield Facts(failure_events(drive.scribe, error, began, drive.run, drive.agent))
-            return
-        kept = {block.key for block in answer.blocks}
-        for event_id in (id for key, id in drafts.items() if key not in kept):
-            yield DraftDiscarded(event_id)
-        yield Facts(answer_events(drive.scribe, drive.agent, answer, began, drafts))
-
     async def _call_tools(self, drive: Drive, calls: Sequence[Call]) -> AsyncGenerator[Facts, None]:
-        """Make the calls at the same time; results that come together are stored together, at once."""
-        tasks = {asyncio.create_task(self._call_tool(drive, call)) for call in calls}
+        """Make the calls at the same time; results that come together are stored at once, in the order of the calls."""
+        tasks = [asyncio.create_task(self._call_tool(drive, call)) for call in calls]
         try:
             while tasks:
-                done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                yield Facts([task.result() for task in done], last=not tasks)
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                results = [task.result() for task in tasks if task in done]
+                tasks = [task for task in tasks if task not in done]
+                yield Facts(results, last=not tasks)
         finally:
             for task in tasks:
                 task.cancel()
@@ -226,15 +191,3 @@ class Engine:
         outcome = await self.toolbox.call(drive.agent, call.name, call.input, context)
         duration = (self.clock.now() - began).total_seconds()
         return result_event(drive.scribe, call, outcome, max(0, round(duration * 1000)))
-
-
-def _request(drive: Drive) -> ModelRequest:
-    agent = drive.agent
-    return ModelRequest(
-        model=agent.model,
-        system=agent.prompt,
-        tools=agent.tools_json,
-        messages=drive.session.context,
-        max_tokens=agent.limits.max_tokens,
-        thinking_tokens=agent.limits.thinking_tokens,
-    )

@@ -174,6 +174,8 @@ class ModelRequest:
     messages: tuple[bytes, ...]
     max_tokens: int
     thinking_tokens: int
+    tool_choice: Literal["none"] | None = None
+    """`none`: answer in words, whatever tools there are."""
 
 
 class Model(Protocol):

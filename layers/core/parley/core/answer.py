@@ -2,14 +2,15 @@
 
 Half an answer is never acted on: without `message_stop` there is no answer, a tool's input must be complete JSON, and
 calls count only when the model stopped in order to make them. (The SDK's own accumulator is lenient on all three:
-`anthropic` 2.11, read 2026-11-20.) Shapes: raw message stream events of the same package.
+`anthropic` 2.11, read 2026-11-20.) Nor is an answer whole that the model has paused: to go on, a request would have to
+end with it, and newer models refuse that. Shapes: raw message stream events of the same package.
 """
 
 import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from parley.core.errors import ModelError, ModelFailure
+from parley.core.errors import ModelError, ModelFailure, refusal
 from parley.core.limits import MAX_BLOCKS_PER_ANSWER, MAX_INPUT_DEPTH
 from parley.core.value import Usage
 
@@ -124,6 +125,8 @@ class Accumulator:
         """
         if not self._stopped or self._stop_reason is None:
             raise _broken("the model's answer was cut short")
+        if self._stop_reason == "pause_turn":
+            raise _broken("the model paused for a tool of its provider's, and Parley offers none")
         blocks = [self._blocks[index] for index in sorted(self._blocks)]
         if self._stop_reason != "tool_use":
             blocks = [block for block in blocks if block.kind != "agent.tool_use"]
@@ -153,9 +156,7 @@ class Accumulator:
             case "message_stop":
                 self._stopped = True
             case "error":
-                error = event.get("error") or {}
-                failure = _FAILURES.get(error.get("type", ""), "request_failed")
-                raise ModelError(failure, str(error.get("message") or "the model's stream reported an error"))
+                raise _reported(event.get("error") or {})
             case _:  # pings, and what later versions of the API add
                 pass
         return None
@@ -199,6 +200,12 @@ class Accumulator:
         for name in Usage.model_fields:
             if isinstance(usage.get(name), int):
                 self._usage[name] = usage[name]
+
+
+def _reported(error: dict[str, Any]) -> ModelError:
+    message = str(error.get("message") or "the model's stream reported an error")
+    failure = _FAILURES.get(error.get("type", ""), "request_failed")
+    return ModelError(refusal(message) if failure == "refused_request" else failure, message)
 
 
 def _broken(message: str) -> ModelError:

@@ -12,10 +12,11 @@ from parley.core import event as e
 from parley.core import value as v
 from parley.core.agent import Agent
 from parley.core.answer import Answer, Draft
+from parley.core.compaction import summary_of
 from parley.core.errors import ModelError
 from parley.core.limits import MAX_RETRY_SECONDS, MAX_TOOL_OUTPUT_BYTES
-from parley.core.run import AskPerson, CallModel, CallTools, Fail, Finish, HandOver, Step, Wait
-from parley.core.session import Call, Run
+from parley.core.run import AskPerson, CallModel, CallTools, Compact, Fail, Finish, HandOver, Step, Wait, make_room
+from parley.core.session import Call, Run, Session
 from parley.core.tool import ToolOutcome
 
 E = TypeVar("E", bound=e.EventBase)
@@ -43,9 +44,10 @@ class Scribe:
         )
 
 
-def user_message(scribe: Scribe, text: str) -> e.UserMessage:
+def user_message(scribe: Scribe, content: v.Content, at: datetime | None = None) -> e.UserMessage:
     """Write a message that has just come in."""
-    return scribe.write(e.UserMessage, content=(v.TextBlock(text=text),))
+    blocks = (v.TextBlock(text=content),) if isinstance(content, str) else content
+    return scribe.write(e.UserMessage, at=at, content=blocks)
 
 
 def opening(scribe: Scribe, agent: Agent, message: e.UserMessage, epoch: int) -> list[e.Event]:
@@ -77,7 +79,7 @@ def taking_over(scribe: Scribe, epoch: int) -> list[e.Event]:
 def announcement(scribe: Scribe, step: Step, run: Run, session_id: str, agent: Agent) -> list[e.Event]:
     """Write what must be in the log before the step is acted on."""
     match step:
-        case CallModel() | Wait():
+        case CallModel() | Compact() | Wait():
             return []
         case CallTools():
             return [_intent(scribe, call, session_id, agent) for call in step.calls if _effect(call, agent) != "read"]
@@ -143,6 +145,20 @@ def answer_events(scribe: Scribe, agent: Agent, answer: Answer, began: datetime,
     return [start, *blocks, end]
 
 
+def compaction_events(
+    scribe: Scribe, answer: Answer, began: datetime, step: Compact, session: Session
+) -> list[e.Event]:
+    """Write a summary of the beginning of the context.
+
+    Raises:
+        ModelError: the answer holds none.
+    """
+    start = scribe.write(e.ModelRequestStart, at=began)
+    summary, tokens = summary_of(answer, session.context[: step.replaced]), session.context_tokens
+    compacted = scribe.write(e.ContextCompacted, summary=summary, replaced=step.replaced, context_tokens=tokens)
+    return [start, compacted, _request_end(scribe, start, usage=answer.usage, stop_reason=answer.stop_reason)]
+
+
 def _block(scribe: Scribe, author: v.Author, block: Draft, id: str | None) -> e.Event:
     match block.kind:
         case "agent.message":
@@ -175,15 +191,22 @@ _ERROR_TYPES = {
     "rate_limited": "model_rate_limited_error",
     "request_failed": "model_request_failed_error",
     "refused_request": "model_request_failed_error",
+    "no_access": "model_request_failed_error",
+    "context_full": "model_request_failed_error",
     "cut_short": "model_request_failed_error",
 }
 
 
-def failure_events(scribe: Scribe, error: ModelError, began: datetime, run: Run, agent: Agent) -> list[e.Event]:
+def failure_events(scribe: Scribe, error: ModelError, began: datetime, session: Session, agent: Agent) -> list[e.Event]:
     """Write a model call that gave no answer, and whether another follows."""
+    run = session.run
+    assert run is not None, "only a run asks the model"  # noqa: S101 - narrows a type
     start = scribe.write(e.ModelRequestStart, at=began)
     end = _request_end(scribe, start, usage=v.Usage(), stop_reason=None)
     again = error.retryable and run.failures < agent.limits.max_model_retries
+    if error.failure == "context_full":
+        full = run.model_copy(update={"too_long": run.too_long + 1})
+        again = isinstance(make_room(session, full, agent.limits), Compact)
     retry_status = "retrying" if again else ("exhausted" if error.retryable else "terminal")
     detail = v.ErrorDetail(
         type=_ERROR_TYPES[error.failure],
@@ -192,7 +215,7 @@ def failure_events(scribe: Scribe, error: ModelError, began: datetime, run: Run,
         code=error.code,
     )
     events: list[e.Event] = [start, end, scribe.write(e.SessionError, error=detail)]
-    if again:
+    if again and error.retryable:
         wait = max(min(error.retry_after_seconds or 0, MAX_RETRY_SECONDS), min(0.5 * 2**run.failures, 8.0))
         events.append(scribe.write(e.StatusRescheduled, reason="model_retry", after_seconds=wait))
     return events

@@ -108,7 +108,25 @@ class Unavailable(ParleyError):
     retry_after_seconds = 1
 
 
-ModelFailure = Literal["overloaded", "rate_limited", "request_failed", "refused_request", "cut_short"]
+ModelFailure = Literal[
+    "overloaded", "rate_limited", "request_failed", "refused_request", "no_access", "context_full", "cut_short"
+]
+
+_SAYS_FULL = ("prompt is too long", "input is too long", "exceed context limit")
+"""How Anthropic and Bedrock say that a request does not fit the model's context window."""
+
+
+def refusal(message: str) -> ModelFailure:
+    """Tell a request that is too long from one that is refused for another reason: shorter, it may be answered."""
+    return "context_full" if any(words in message.lower() for words in _SAYS_FULL) else "refused_request"
+
+
+CONTEXT_FULL = "model_context_full"
+"""Code of the `ModelError` that a compaction answers."""
+
+
+REFUSED_REQUEST = "model_refused_request"
+"""Code of the failure that the same request would meet again, whoever sends it."""
 
 
 class Unreadable(ParleyError):
@@ -123,7 +141,8 @@ class Unreadable(ParleyError):
 class ModelError(ParleyError):
     """A model call gave no whole answer.
 
-    `refused_request` means that the same request will be refused again; every other failure may be retried.
+    `refused_request` and `context_full` mean that the same request will be refused again, `no_access` that any is until
+    somebody sees to the key, the bill or the model's name; every other failure may be retried.
     """
 
     status = 502
@@ -136,7 +155,7 @@ class ModelError(ParleyError):
     @property
     def retryable(self) -> bool:
         """Whether the same request may succeed later."""
-        return self.failure != "refused_request"
+        return self.failure not in ("refused_request", "no_access", "context_full")
 
 
 class Fenced(ParleyError):

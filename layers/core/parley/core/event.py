@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from parley.core.tool import Effect
-from parley.core.value import Author, Block, ErrorDetail, StopReason, Timestamp, Usage, Value
+from parley.core.value import Author, Block, ErrorDetail, StopReason, TextBlock, Timestamp, Usage, Value
 
 
 class EventBase(Value):
@@ -27,7 +27,7 @@ class EventBase(Value):
 
 
 class UserMessage(EventBase):
-    """A person's, or another system's, words to the agent."""
+    """A person's, or another system's, words and images to the agent."""
 
     type: Literal["user.message"] = "user.message"
     content: tuple[Block, ...]
@@ -37,7 +37,7 @@ class AgentMessage(EventBase):
     """Text of the model."""
 
     type: Literal["agent.message"] = "agent.message"
-    content: tuple[Block, ...]
+    content: tuple[TextBlock, ...]
     author: Author | None = None
 
 
@@ -66,7 +66,7 @@ class AgentToolResult(EventBase):
     type: Literal["agent.tool_result"] = "agent.tool_result"
     tool_use_id: str
     name: str = ""
-    content: tuple[Block, ...] = ()
+    content: tuple[TextBlock, ...] = ()
     is_error: bool = False
     duration_ms: int | None = None
 
@@ -117,6 +117,17 @@ class ModelRequestEnd(EventBase):
     is_error: bool = False
     stop_reason: str | None = None
     duration_ms: int | None = None
+
+
+class ContextCompacted(EventBase):
+    """A summary now stands for the first messages of what the model reads; the events they came from stay."""
+
+    type: Literal["agent.thread_context_compacted"] = "agent.thread_context_compacted"
+    summary: str = ""
+    replaced: int = 0
+    """Messages that it stands for."""
+    context_tokens: int = 0
+    """How long the conversation was, as the model counted it last."""
 
 
 class RunStarted(EventBase):
@@ -200,6 +211,7 @@ Event = Annotated[
     | ToolOutcomeDecided
     | ModelRequestStart
     | ModelRequestEnd
+    | ContextCompacted
     | RunStarted
     | RunClaimed
     | RunFinished

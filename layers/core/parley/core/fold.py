@@ -7,10 +7,12 @@ its `context` always satisfies the model's rule that every tool_use is followed 
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from parley.core import compaction, image, message
 from parley.core import event as e
-from parley.core import message
+from parley.core.errors import CONTEXT_FULL, REFUSED_REQUEST
 from parley.core.session import Call, Run, Session
 from parley.core.status import Phase
+from parley.core.value import Usage
 
 
 def fold(session: Session, events: Iterable[e.Event]) -> Session:
@@ -28,7 +30,7 @@ def apply(session: Session, event: e.Event) -> Session:
 
 def _user_message(session: Session, event: e.UserMessage) -> Session:
     session = _close_calls(session)
-    return session.but(context=(*session.context, message.user_message(event)))
+    return session.but(context=image.with_room((*session.context, message.user_message(event))))
 
 
 def _run_started(session: Session, event: e.RunStarted) -> Session:
@@ -65,6 +67,8 @@ def _status_idle(session: Session, event: e.StatusIdle) -> Session:
 
 
 def _answer_part(session: Session, event: e.AgentMessage | e.AgentThinking | e.AgentToolUse) -> Session:
+    if session.compacting:
+        return session  # a compaction answers nobody
     if isinstance(event, e.AgentThinking) and not (event.signature or event.redacted):
         return session  # cut off: the provider would refuse it
     session = session.but(answer=(*session.answer, message.answer_block(event)))
@@ -75,31 +79,60 @@ def _answer_part(session: Session, event: e.AgentMessage | e.AgentThinking | e.A
 
 
 def _answer_begins(session: Session, event: e.ModelRequestStart) -> Session:
-    return session.but(answer=()).but_run(calls=())
+    return session.but(answer=(), compacting=False).but_run(calls=())
 
 
 def _answer_ends(session: Session, event: e.ModelRequestEnd) -> Session:
     if event.is_error or not session.run:
-        return session.but(answer=())
+        return session.but(answer=(), compacting=False)
+    if session.compacting:
+        return _spent(session.but(compacting=False), event.model_usage)
     context = session.context
     if answer := message.without_trailing_thinking(session.answer):
         context = (*context, message.message("assistant", answer))
     run = session.run
     phase: Phase = "executing" if run.calls else "planning"
-    return session.but(answer=(), context=context, phase=phase, usage=session.usage + event.model_usage).but_run(
+    session = session.but(answer=(), context=context, phase=phase, context_tokens=event.model_usage.total)
+    return _spent(session, event.model_usage).but_run(
         steps=run.steps + 1,
         stop_reason="end_turn" if event.stop_reason == "tool_use" and not run.calls else event.stop_reason,
-        failures=0,
-        failure=None,
-        retry_after_seconds=0.0,
-        claims=0,
-        usage=run.usage + event.model_usage,
+        compacted=False,
+        **_RECOVERED,
     )
 
 
+_RECOVERED: dict[str, Any] = {"failures": 0, "failure": None, "too_long": 0, "retry_after_seconds": 0.0, "claims": 0}
+"""What a model call that worked changes in its run."""
+
+
+def _spent(session: Session, usage: Usage) -> Session:
+    total = session.run.usage + usage if session.run else usage
+    return session.but(usage=session.usage + usage).but_run(usage=total)
+
+
+def _compacted(session: Session, event: e.ContextCompacted) -> Session:
+    """Put the summary in its place; one that does not fit this context is only the end of an attempt."""
+    if session.answer:
+        return session  # amid an answer: nobody writes that
+    context = compaction.compacted(session.context, event.replaced, event.summary)
+    session = session.but(compacting=True).but_run(compacted=True, **_RECOVERED)
+    if context is None:
+        return session
+    session = session.but(context=context, context_tokens=0)
+    run = session.run
+    if run is None or not run.open or run.parked:
+        return session
+    stop_reason = None if run.stop_reason == "model_context_window_exceeded" else run.stop_reason
+    return session.but(phase="planning").but_run(stop_reason=stop_reason)
+
+
 def _session_error(session: Session, event: e.SessionError) -> Session:
-    failures = session.run.failures + 1 if session.run else 0
-    return session.but_run(failures=failures, failure=event.error, claims=0)
+    run = session.run
+    if run is None:
+        return session
+    too_long = run.too_long + (event.error.code == CONTEXT_FULL)
+    failed: dict[str, Any] = {"failure": event.error, "too_long": too_long, "retry_after_seconds": 0.0}
+    return session.but_run(failures=run.failures + 1, claims=0, **failed)
 
 
 def _tool_intended(session: Session, event: e.ToolIntended) -> Session:
@@ -132,6 +165,8 @@ def _outcome_decided(session: Session, event: e.ToolOutcomeDecided) -> Session:
 
 def _run_closed(session: Session, event: e.RunFinished | e.RunFailed) -> Session:
     phase: Phase = event.status if isinstance(event, e.RunFinished) else "error"
+    if isinstance(event, e.RunFailed) and event.code == REFUSED_REQUEST:
+        session = session.but(context=image.without_refused(session.context))
     return _close_calls(session).but(phase=phase).but_run(open=False, parked=False)
 
 
@@ -173,6 +208,7 @@ _CHANGES: dict[type[e.EventBase], Callable[[Session, Any], Session]] = {
     e.ToolOutcomeDecided: _outcome_decided,
     e.ModelRequestStart: _answer_begins,
     e.ModelRequestEnd: _answer_ends,
+    e.ContextCompacted: _compacted,
     e.RunStarted: _run_started,
     e.RunClaimed: _run_claimed,
     e.RunFinished: _run_closed,

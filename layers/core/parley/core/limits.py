@@ -3,7 +3,32 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_INPUT_BYTES = 1_000_000
-"""UTF-8 bytes of one user message; more is refused with 413."""
+"""UTF-8 bytes of the text of one user message; more is refused with 413."""
+
+MAX_BLOCKS = 64
+"""Blocks of one user message."""
+
+MAX_IMAGES = 20
+"""Images of one user message; with more than 20 in a request, Claude takes none of over 2,000 pixels a side.
+
+From "Vision" on platform.claude.com (read 2026-11-28): JPEG, PNG, GIF and WebP; 100 images a request of the API, or 600
+where the context is larger than 200,000 tokens (claude.ai: 20 a message); at most 8,000 by 8,000 pixels; a request has
+at most 32 MB. Nobody here looks at pixels: an image that Claude refuses leaves the conversation (`core/image.py`).
+"""
+
+MAX_IMAGE_BYTES = 5 * 1024 * 1024
+"""Base64 bytes of one image, as the API has it; more is refused with 422.
+
+All of them together are bounded by the door. A body has at most 10 MB (API Gateway's limit, and `make dev`'s), but
+an invocation of Lambda has at most 6,291,456 bytes ("Lambda quotas", read 2026-11-28), the event around the body
+included. API Gateway answers what is larger with 413 by itself (`REQUEST_TOO_LARGE` of template.yaml).
+"""
+
+MAX_CONTEXT_IMAGES = 100
+"""Images of one request to the model, as many as every model takes; the oldest leave the conversation for new ones."""
+
+MAX_CONTEXT_IMAGE_BYTES = 16 * 1000 * 1000
+"""Base64 bytes of the images of one request: half of what the API takes: text is in it, too. Bedrock takes 20 MB."""
 
 MAX_TOOL_OUTPUT_BYTES = 256 * 1024
 """UTF-8 bytes of one tool's output that reach the model; the rest is cut and said to be cut."""
@@ -34,6 +59,9 @@ class Limits(BaseModel):
 
     max_tokens: int = Field(default=16_000, ge=1, le=200_000)
     """Output tokens of one model answer, thinking included."""
+
+    compact_at_tokens: int = Field(default=150_000, ge=0, le=10_000_000)
+    """Length of a conversation, in tokens, from which on its beginning is replaced by a summary; 0: never."""
 
     thinking_tokens: int = Field(default=2_000, ge=0, le=100_000)
     """Of these, tokens the model may spend on thinking (at least 1,024); 0 turns thinking off."""

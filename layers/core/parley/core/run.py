@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from parley.core.agent import Agent
+from parley.core.compaction import replaceable
+from parley.core.errors import CONTEXT_FULL
 from parley.core.limits import Limits
 from parley.core.session import Call, Run, Session
 
@@ -18,6 +20,16 @@ class CallModel:
 
     ends_drive: ClassVar[bool] = False
     after_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """Have the model summarise the first `replaced` messages, or `excerpts` of them when they are too long."""
+
+    ends_drive: ClassVar[bool] = False
+    replaced: int
+    after_seconds: float = 0.0
+    excerpts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +82,11 @@ class Fail:
     retryable: bool = False
 
 
+MAX_TOO_LONG = 2
+"""Refusals in a row because of length that are tried to mend: of an answer, and of the summary."""
+
 Close = Finish | Fail
-Step = CallModel | CallTools | AskPerson | Wait | HandOver | Close
+Step = CallModel | Compact | CallTools | AskPerson | Wait | HandOver | Close
 
 
 def next_step(session: Session, agent: Agent, seconds_left: float = math.inf) -> Step:
@@ -87,7 +102,7 @@ def next_step(session: Session, agent: Agent, seconds_left: float = math.inf) ->
 
 def _seconds_for(step: Step, agent: Agent) -> float:
     match step:
-        case CallModel():
+        case CallModel() | Compact():
             return step.after_seconds + agent.limits.model_reserve_seconds
         case CallTools():
             tools = [agent.tool(call.name) for call in step.calls]
@@ -106,24 +121,42 @@ def _needed(session: Session, agent: Agent) -> Step:
     if run.calls:
         return _next_calls(run)
     match run.stop_reason:
-        case None | "pause_turn" if run.steps >= agent.limits.max_steps:
+        case None if run.steps >= agent.limits.max_steps:
             return Fail("step_limit", f"The run reached its limit of {agent.limits.max_steps} steps.")
-        case None | "pause_turn":
-            return CallModel(after_seconds=run.retry_after_seconds)
+        case None:
+            return _ask_model(session, run, agent.limits)
         case "refusal":
             return Fail("model_refused", "The model refused to answer.")
         case "model_context_window_exceeded":
-            return Fail("context_full", "The conversation no longer fits the model's context window.")
+            return make_room(session, run, agent.limits)
         case reason:
             whole = reason != "max_tokens" and not run.tool_errors
             return Finish("completed" if whole else "completed_with_errors", reason)
+
+
+def _ask_model(session: Session, run: Run, limits: Limits) -> Step:
+    """Ask for the next answer, in a context that has room for it."""
+    if run.too_long:
+        return make_room(session, run, limits)
+    is_long = 0 < limits.compact_at_tokens < session.context_tokens and not run.compacted
+    if is_long and (replaced := replaceable(session.context)):
+        return Compact(replaced, run.retry_after_seconds)
+    return CallModel(run.retry_after_seconds)
+
+
+def make_room(session: Session, run: Run, limits: Limits) -> Compact | Fail:
+    """Compact a context that the model calls full: once, and from excerpts when what is summarised is too long, too."""
+    replaced = 0 if run.compacted or not limits.compact_at_tokens else replaceable(session.context)
+    if not replaced or run.too_long > MAX_TOO_LONG:
+        return Fail("context_full", "The conversation no longer fits the model's context window.")
+    return Compact(replaced, run.retry_after_seconds, excerpts=run.too_long > 1)
 
 
 def _gives_up(run: Run, limits: Limits) -> Fail | None:
     if run.claims > limits.max_claims:
         return Fail("poisoned", f"{run.claims} drivers in a row stopped without a step of progress.")
     failure = run.failure
-    if failure is None:
+    if failure is None or failure.code == CONTEXT_FULL:
         return None
     if failure.retry_status.type == "terminal":
         return Fail(failure.code, failure.message)

@@ -50,6 +50,10 @@ class Run(Frozen):
     """Of the model's answer; none while it has yet to answer what it was sent last."""
     failures: int = 0
     """Failed model calls in a row."""
+    too_long: int = 0
+    """How often in a row the model said that what it was sent is too long."""
+    compacted: bool = False
+    """Whether the context was compacted and no answer has come since."""
     failure: v.ErrorDetail | None = None
     retry_after_seconds: float = 0.0
     tool_errors: int = 0
@@ -70,7 +74,11 @@ class Session(Frozen):
     answer: tuple[bytes, ...] = ()
     """Blocks of the answer that is being read; empty outside of one entry."""
     context: tuple[bytes, ...] = ()
-    """Exact JSON of every message the model has been sent or has answered."""
+    """Exact JSON of every message that the model reads: all of them, or a summary and the newest."""
+    context_tokens: int = 0
+    """Tokens of the last request and its answer; 0 after a compaction, until the model has counted again."""
+    compacting: bool = False
+    """Whether the model call that is being read was for a compaction; false outside of one entry."""
 
     def but(self, **changes: Any) -> "Session":
         """Return a copy with changes."""

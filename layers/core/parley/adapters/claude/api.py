@@ -71,7 +71,7 @@ class ClaudeModel:
             with translated("request_failed"):
                 return await (self._post_with(self._secret, body) if self._secret else self._post(body))
         except TypeError as error:  # this is how the SDK says it
-            raise ModelError("refused_request", "There are no credentials for the Anthropic API.") from error
+            raise ModelError("no_access", "There are no credentials for the Anthropic API.") from error
 
     async def _post_with(self, secret: Secret, body: bytes) -> AsyncStream[object]:
         """Post with the key of now; when it is refused, once more if it has been rotated meanwhile."""

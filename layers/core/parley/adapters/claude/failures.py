@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 import httpx2
 from anthropic import APIConnectionError, APIStatusError, APITimeoutError, Timeout
 
-from parley.core.errors import ModelError, ModelFailure
+from parley.core.errors import ModelError, ModelFailure, refusal
 
 TIMEOUT = Timeout(connect=5.0, read=60.0, write=60.0, pool=5.0)
 """`read` is the longest silence: the API sends pings while the model thinks."""
@@ -21,14 +21,19 @@ TIMEOUT = Timeout(connect=5.0, read=60.0, write=60.0, pool=5.0)
 MAX_MESSAGE_CHARS = 500
 
 _BY_STATUS: dict[int, ModelFailure] = {
+    401: "no_access",
+    402: "no_access",
+    403: "no_access",
+    404: "no_access",  # to a model: no other thing is named
     408: "request_failed",
     409: "request_failed",
+    413: "context_full",
     424: "request_failed",  # how Bedrock says that the model failed
     429: "rate_limited",
     503: "overloaded",
     529: "overloaded",
 }
-"""Any other 5xx has failed, any other 4xx was refused."""
+"""Any other 5xx has failed, any other 4xx was refused, be it because the prompt is too long."""
 
 _IN_STREAM: dict[str, ModelFailure] = {
     "overloaded_error": "overloaded",
@@ -62,6 +67,7 @@ def _from_status(error: APIStatusError) -> ModelError:
         failure = _BY_STATUS.get(status, "request_failed" if status >= 500 else "refused_request")
     said = error.api_message or (body.get("message") if isinstance(body, dict) else None)
     message = str(said or f"The model's provider answered with status {status}.")[:MAX_MESSAGE_CHARS]
+    failure = refusal(message) if failure == "refused_request" else failure
     return ModelError(failure, message, retry_after_seconds=retry_after_seconds(error.response.headers))
 
 

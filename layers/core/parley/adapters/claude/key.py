@@ -29,5 +29,5 @@ async def read_key(secret: Secret, *, fresh: bool = False) -> str:
     except Unavailable as error:
         raise ModelError("request_failed", f"The Anthropic key cannot be read. {error.message}") from error
     if key in ("", PLACEHOLDER):
-        raise ModelError("refused_request", "No Anthropic key is set. Run `make set-key`.")
+        raise ModelError("no_access", "No Anthropic key is set. Run `make set-key`.")
     return key

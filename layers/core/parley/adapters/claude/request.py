@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from parley.core.message import is_answer, is_results
 from parley.ports import ModelRequest
 
 MIN_THINKING_TOKENS = 1024
@@ -55,6 +56,8 @@ def thinking(request: ModelRequest) -> dict[str, Any] | None:
         ways = (way for way, models in _WITHOUT_THINKING.items() if models.search(request.model))
         return next(({"type": way} for way in ways), None)
     if _TAKES_BUDGET.search(request.model):
+        if _began_without_thinking(request.messages):
+            return None
         return {"type": "enabled", "budget_tokens": request.thinking_tokens}
     return {"type": "adaptive", "display": "summarized"}
 
@@ -67,7 +70,21 @@ def _head(request: ModelRequest) -> dict[str, Any]:
         head["thinking"] = config
     if not _has_tools(request) and any(b'"type":"tool_use"' in message for message in request.messages):
         head |= NO_TOOL_LEFT
+    if _has_tools(request) and request.tool_choice:
+        head["tool_choice"] = {"type": request.tool_choice}
     return head
+
+
+def _began_without_thinking(messages: tuple[bytes, ...]) -> bool:
+    """Say whether the turn under way has lost its thinking, in a compaction: then it is refused unless it is off."""
+    began = b""
+    for message in reversed(messages):
+        if is_answer(message):
+            began = message
+        elif not is_results(message):
+            break
+    thinks = (b'{"role":"assistant","content":[{"type":"thinking"', b'{"role":"assistant","content":[{"type":"redacted')
+    return bool(began) and not began.startswith(thinks)
 
 
 def _has_tools(request: ModelRequest) -> bool:

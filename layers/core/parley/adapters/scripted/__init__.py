@@ -8,10 +8,11 @@ decides what to say (`reply`), and says it in the API's stream events (`wire`).
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from parley.adapters.scripted.conversation import read
-from parley.adapters.scripted.reply import decide
+from parley.adapters.scripted.conversation import read, summarise
+from parley.adapters.scripted.reply import Reply, decide
 from parley.adapters.scripted.wire import events
 from parley.adapters.scripted.words import offers
+from parley.core.compaction import asks_for_summary
 from parley.ports import Clock, ModelRequest
 
 
@@ -24,8 +25,14 @@ class ScriptedModel:
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the stream events of one answer."""
-        reply = decide(read(request.messages), offers(request.tools))
-        for event in events(reply, request):
+        for event in events(_reply(request), request):
             if event["type"] == "content_block_delta" and self._delay_seconds > 0:
                 await self._clock.sleep(self._delay_seconds)
             yield event
+
+
+def _reply(request: ModelRequest) -> Reply:
+    *before, last = request.messages
+    if asks_for_summary(last):
+        return Reply("This has become long.", summarise(read(before)))
+    return decide(read(request.messages), offers(request.tools))

@@ -52,6 +52,8 @@ def decide(conversation: Conversation, offered: Sequence[Offer]) -> Reply:
     if results:
         thought = "Not all of it worked, and I say so." if failed else "I have what I need to answer."
         return Reply(thought, _told(results))
+    if conversation.images:
+        return Reply("There is something to look at.", _seen(conversation.images))
     return Reply("No tool fits this, so I say what I can do.", _help(conversation.text, offered))
 
 
@@ -144,8 +146,13 @@ def _value(value: object) -> str:
 
 
 def _earlier(texts: Sequence[str]) -> str:
-    earlier = [f"“{_shortened(text)}”" for text in texts[:-1][-REMEMBERED:]]
+    earlier = [f"“{_shortened(text)}”" for text in texts[:-1][-REMEMBERED:] if text]
     return f"Before this you said {_list(earlier)}." if earlier else "This is the first thing you said to me here."
+
+
+def _seen(images: int) -> str:
+    seen = "1 image" if images == 1 else f"{images} images"
+    return f"I see {seen}. I am a scripted stand-in for a model, so I cannot tell what is shown."
 
 
 def _help(text: str, offered: Sequence[Offer]) -> str:

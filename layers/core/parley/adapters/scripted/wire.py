@@ -19,6 +19,10 @@ MODEL = "scripted"
 MIN_THINKING_TOKENS = 1024
 JSON_PIECE_CHARS = 12
 CHARS_PER_TOKEN = 4
+IMAGE_TOKENS = 1600
+"""What an image of a megapixel costs, however many bytes it has."""
+
+_IMAGE_DATA = re.compile(rb'"data":"([A-Za-z0-9+/=]+)"\}\}')
 
 Event = dict[str, Any]
 Delta = dict[str, str]
@@ -27,8 +31,7 @@ Delta = dict[str, str]
 def events(reply: Reply, request: ModelRequest) -> Iterator[Event]:
     """Write a reply; its ids are made from the request, so they are new in every conversation."""
     digest = hashlib.sha256(b"".join(request.messages)).hexdigest()
-    read_chars = len(request.system) + len(request.tools) + sum(map(len, request.messages))
-    usage = {"input_tokens": _tokens(read_chars), "output_tokens": 1}
+    usage = {"input_tokens": _read_tokens(request), "output_tokens": 1}
     message = {"id": f"msg_{digest[:24]}", "type": "message", "role": "assistant", "model": MODEL}
     empty: Event = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
     yield {"type": "message_start", "message": message | empty}
@@ -66,6 +69,14 @@ def _words(text: str) -> list[str]:
 
 def _pieces(text: str) -> list[str]:
     return [text[place : place + JSON_PIECE_CHARS] for place in range(0, len(text), JSON_PIECE_CHARS)]
+
+
+def _read_tokens(request: ModelRequest) -> int:
+    chars, images = len(request.system) + len(request.tools), 0
+    for message in request.messages:
+        data = _IMAGE_DATA.findall(message)
+        chars, images = chars + len(message) - sum(map(len, data)), images + len(data)
+    return _tokens(chars) + IMAGE_TOKENS * images
 
 
 def _tokens(chars: int) -> int:
