@@ -52,6 +52,12 @@ def test_the_lines_for_the_sdk_work(server: Process, capsys: pytest.CaptureFixtu
     assert said.endswith("\nend_turn\n")
 
 
+def test_the_lines_for_images_work(server: Process, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(guides.marked("images").text.replace("http://127.0.0.1:8000", server.url), {})
+
+    assert capsys.readouterr().out.startswith("I see 1 image.")
+
+
 @pytest.mark.parametrize("cut", [False, True])
 def test_the_client_of_the_guide_tells_the_answer_once(
     server: Process, capsys: pytest.CaptureFixture[str], *, cut: bool

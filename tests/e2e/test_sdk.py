@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anthropic
 import pytest
@@ -16,6 +17,7 @@ from anthropic.types.beta.sessions import (
     BetaManagedAgentsUserMessageEvent,
 )
 
+from tests.build import picture
 from tests.e2e.processes import Process, client, fake_anthropic, parley, running, with_claude
 from tests.e2e.streams import execute, text_of
 
@@ -98,11 +100,52 @@ def test_the_sdk_lists_events_with_their_types(server: Process, sdk: anthropic.A
     assert [type(event) for event in ends] == [BetaManagedAgentsSessionStatusIdleEvent]
 
 
+def test_the_sdk_sends_twenty_images_that_the_strict_api_takes(sdk: anthropic.Anthropic) -> None:
+    made = sdk.beta.sessions.create(agent="desk", environment_id="any")
+    pictures = [picture(200_000, seed).model_dump() for seed in range(20)]
+    content: Any = [*pictures, {"type": "text", "text": "[[count]]"}]
+
+    with sdk.beta.sessions.events.stream(made.id, extra_query={"until": "idle"}) as stream:
+        sent = sdk.beta.sessions.events.send(made.id, events=[{"type": "user.message", "content": content}])
+        told = [event.model_dump()["content"][0]["text"] for event in stream if event.type == "agent.message"]
+    [listed] = sdk.beta.sessions.events.list(made.id, types=["user.message"])
+
+    assert told == ["messages=1 user_texts=1 tool_results=0 images=20"]
+    assert sent.data is not None
+    assert isinstance(sent.data[0], BetaManagedAgentsUserMessageEvent)
+    assert [block.model_dump() for block in sent.data[0].content] == content
+    assert isinstance(listed, BetaManagedAgentsUserMessageEvent)
+    assert [block.model_dump() for block in listed.content] == content
+
+
+def test_images_alone_are_a_message_for_the_sdk(sdk: anthropic.Anthropic) -> None:
+    made = sdk.beta.sessions.create(agent="desk", environment_id="any")
+    content: Any = [picture().model_dump(), {"type": "image", "source": {"type": "url", "url": "https://e.com/a.png"}}]
+
+    with sdk.beta.sessions.events.stream(made.id, extra_query={"until": "idle"}) as stream:
+        sdk.beta.sessions.events.send(made.id, events=[{"type": "user.message", "content": content}])
+        ends = [event.stop_reason.type for event in stream if event.type == "session.status_idle"]
+
+    assert ends == ["end_turn"]
+
+
 def test_the_sdk_gets_typed_errors(sdk: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.UnprocessableEntityError) as refused:
         sdk.beta.sessions.create(agent="desk", environment_id="any", resources=[{"type": "file", "file_id": "f"}])
 
     assert refused.value.request_id
+
+
+def test_the_sdk_is_told_which_image_cannot_be_taken(sdk: anthropic.Anthropic) -> None:
+    made = sdk.beta.sessions.create(agent="desk", environment_id="any")
+    file: Any = {"type": "image", "source": {"type": "file", "file_id": "file_1"}}
+    content: Any = [{"type": "text", "text": "Hi"}, file]
+    large: Any = [picture(4_000_000).model_dump()] * 3
+
+    with pytest.raises(anthropic.UnprocessableEntityError, match=r"content\.1\.image\.source"):
+        sdk.beta.sessions.events.send(made.id, events=[{"type": "user.message", "content": content}])
+    with pytest.raises(anthropic.RequestTooLargeError):
+        sdk.beta.sessions.events.send(made.id, events=[{"type": "user.message", "content": large}])
 
 
 def test_another_data_folder_is_another_world(tmp_path: Path, server: Process, sdk: anthropic.Anthropic) -> None:

@@ -372,6 +372,16 @@ async def test_unknown_paths_and_methods_are_problems_too(server: Server) -> Non
     assert wrong.headers["allow"] == "POST"
 
 
+async def test_a_wrong_method_is_told_every_right_one(server: Server) -> None:
+    session = await server.http.put("/v1/sessions/sesn_9")
+    events = await server.http.delete("/v1/sessions/sesn_9/events")
+    documents = await server.http.post("/openapi.json")
+
+    assert session.headers["allow"] == "DELETE, GET"
+    assert events.headers["allow"] == "GET, POST"
+    assert documents.headers["allow"] == "GET, HEAD"
+
+
 async def test_something_unforeseen_is_a_problem_with_its_request_id(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -746,6 +756,8 @@ async def test_sessions_are_filtered(server: Server) -> None:
         {"run_status": "sleepy"},
         {"created_at[gte]": "yesterday"},
         {"created_at[gte]": "2026-11-20T12:00:00"},
+        {"created_at[gte]": "2026"},
+        {"created_at[lt]": "0.5"},
     ],
     ids=str,
 )

@@ -18,6 +18,7 @@ from parley.adapters.inline import InlineQueue
 from parley.adapters.sqlite import SqliteTable
 from parley.core import event as e
 from parley.core.delta import DraftGrew
+from parley.core.value import text_of
 from parley.settings import load
 from parley.state import Principal, State
 from parley.store import Ref, Store
@@ -426,7 +427,7 @@ async def test_what_is_sent_runs_one_after_the_other(server: Server) -> None:
     await eventually(lambda: _hinted(server, session_id, all_done))
     log = await server.stage.log(Ref("acme", session_id))
     asked_for = [event for event in log if isinstance(event, e.UserMessage)]
-    assert [each.content[0].text for each in asked_for] == ["Zero", "One", "Two", "Three", "Four"]
+    assert [text_of(each.content) for each in asked_for] == ["Zero", "One", "Two", "Three", "Four"]
     assert [each.id for each in asked_for] == [row["id"] for row in first.json()["data"] + second.json()["data"]]
     assert len({each.run_id for each in asked_for}) == 5
     assert types(log).count("run.claimed") == 5
@@ -592,7 +593,8 @@ BODIES: list[tuple[str, Any, int, str, str]] = [
     ("65 blocks", text(*[{"type": "text", "text": "x"}] * 65), 422, "invalid_input", "at most 64"),
     ("an empty text", text({"type": "text", "text": ""}), 422, "invalid_input", "at least 1"),
     ("a blank message", text({"type": "text", "text": " \n"}), 422, "invalid_input", "blank"),
-    ("an image", text({"type": "image", "source": {}}), 422, "invalid_input", "text"),
+    ("an image without a source", text({"type": "image", "source": {}}), 422, "invalid_input", "image.source"),
+    ("a document", text({"type": "document", "source": {}}), 422, "invalid_input", "document"),
     ("a lone surrogate", text({"type": "text", "text": "\ud800"}), 422, "invalid_input", "text"),
     ("unknown fields", messages("Hi") | {"on_busy": "queue"}, 422, "invalid_input", "on_busy"),
     ("one good, one bad", {"events": [*messages("Hi")["events"], {"type": "user.interrupt"}]}, 422,

@@ -401,6 +401,8 @@ def test_translated_what_the_gateway_refuses_is_told_as_the_app_tells_it() -> No
         headers = response["responseParameters"]
         assert headers["gatewayresponse.header.Content-Type"] == "'application/problem+json'"
         assert headers["gatewayresponse.header.Access-Control-Allow-Origin"] == only_the_chosen_origin()
+    assert responses["REQUEST_TOO_LARGE"]["statusCode"] == "413"
+    assert "larger than 6 MB" in body_of(responses["REQUEST_TOO_LARGE"])
     assert responses["MISSING_AUTHENTICATION_TOKEN"]["statusCode"] == "404"
     assert '"code":"route_not_found"' in body_of(responses["MISSING_AUTHENTICATION_TOKEN"])
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from parley.api import sse
 from parley.api.depends import Principals, States, ref
@@ -15,7 +15,9 @@ from parley.api.idempotency import REPLAYED, Onces
 from parley.api.messages import messages_of
 from parley.api.sessions import Metadata, TaskId, new_head
 from parley.api.shapes import CompleteShape
+from parley.api.size import ANSWER_BYTES, PAGE_BYTES, share
 from parley.api.vocabulary import RUNNING, Summary, Vocabulary, speaker
+from parley.core.content import Said, content_of, text_bytes
 from parley.core.delta import Output
 from parley.core.errors import Conflict, Invalid, SessionBusy, TooLarge, Unavailable
 from parley.core.event import Event, EventBase
@@ -36,10 +38,18 @@ WAIT_SECONDS = 25.0
 class Execute(BaseModel):
     """What to do."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "if": {"properties": {"session_id": {"type": "string"}}, "required": ["session_id"]},
+            "then": {"properties": {"metadata": {"maxProperties": 0}}},
+        },
+    )
 
-    input: Annotated[str, StringConstraints(min_length=1)] = Field(
-        description="The message to the agent, up to 1,000,000 bytes.", examples=["What is my balance?"]
+    input: Said = Field(
+        description="The message to the agent: text up to 1,000,000 bytes, or blocks of type `text` and `image`.",
+        examples=["What is my balance?"],
     )
     session_id: Annotated[str, StringConstraints(min_length=1)] | None = Field(
         default=None, description="Go on in this session; without it, a new one begins."
@@ -47,13 +57,6 @@ class Execute(BaseModel):
     task_id: TaskId | None = Field(default=None, description="Your own reference, carried on every event.")
     metadata: Metadata = Field(default_factory=dict, max_length=16, description="Kept with a new session.")
     stream: bool = Field(default=True, description="`false` answers once, with JSON, when the run has ended.")
-
-    @field_validator("input")
-    @classmethod
-    def _says_something(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("must not be empty or blank")
-        return value
 
 
 @router.post(
@@ -112,8 +115,9 @@ async def _start(
     runner = state.runner
     if runner is None:
         raise Unavailable("This function does not run agents.")
-    if len(body.input.encode()) > MAX_INPUT_BYTES:
-        raise TooLarge(f"`input` is larger than {MAX_INPUT_BYTES:,} bytes.")
+    content = content_of(body.input)
+    if text_bytes(content) > MAX_INPUT_BYTES:
+        raise TooLarge(f"The text of `input` is larger than {MAX_INPUT_BYTES:,} bytes.")
     if body.session_id is not None and body.metadata:
         raise Invalid("`metadata` belongs to a new session; this one exists. Leave it out.")
     new = None
@@ -123,7 +127,7 @@ async def _start(
         new = new_head(state, session, agent, principal.owner, task_id=task_id, metadata=body.metadata)
     try:
         begun = await state.store.claims.begin_once(
-            session, agent, body.input, new=new, once=once, owner=principal.sees, task_id=task_id
+            session, agent, content, new=new, once=once, owner=principal.sees, task_id=task_id
         )
     except SessionBusy:
         if state.queue:
@@ -159,4 +163,5 @@ async def _whole(started: Started) -> CompleteShape:
         raise Conflict(message, code="run_in_progress") from None
     for event in events:
         summary.take(event)
-    return CompleteShape(**summary.complete(), messages=messages_of(events))
+    [complete] = share([CompleteShape(**summary.complete())], ANSWER_BYTES - PAGE_BYTES)
+    return complete.model_copy(update={"messages": share(messages_of(events), PAGE_BYTES)})

@@ -57,16 +57,16 @@ def _message(event: e.Event) -> MessageShape | None:
     role: Literal["user", "assistant", "tool"]
     match event:
         case e.UserMessage():
-            role, content = "user", _texts(event.content)
+            role, content = "user", _blocks(event.content)
         case e.AgentMessage():
-            role, content, author = "assistant", _texts(event.content), event.author
+            role, content, author = "assistant", _blocks(event.content), event.author
         case e.AgentToolUse():
             role = "assistant"
             content = [{"type": "tool_use", "id": event.id, "name": event.name, "input": event.input}]
         case e.AgentToolResult():
             role = "tool"
             block: dict[str, Any] = {"type": "tool_result", "tool_use_id": event.tool_use_id, "name": event.name}
-            content = [block | {"content": _texts(event.content), "is_error": event.is_error}]
+            content = [block | {"content": _blocks(event.content), "is_error": event.is_error}]
         case _:
             return None
     return MessageShape(
@@ -81,5 +81,5 @@ def _message(event: e.Event) -> MessageShape | None:
     )
 
 
-def _texts(blocks: Iterable[Block]) -> list[dict[str, Any]]:
-    return [{"type": "text", "text": block.text} for block in blocks]
+def _blocks(blocks: Iterable[Block]) -> list[dict[str, Any]]:
+    return [block.model_dump() for block in blocks]

@@ -25,7 +25,13 @@ router = APIRouter(tags=["tool calls"])
 class Outcome(BaseModel):
     """What a person found out about the call."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "if": {"properties": {"outcome": {"const": "happened"}}},
+            "else": {"properties": {"result": {"type": "null"}}},
+        },
+    )
 
     outcome: Literal["happened", "did_not_happen", "retry"]
     result: Annotated[str, StringConstraints(max_length=MAX_TOOL_OUTPUT_BYTES // 4)] | None = None

@@ -3,42 +3,30 @@
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import datetime
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, Query
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, BeforeValidator
 
 from parley.api.shapes import PageOf
+from parley.api.size import PAGE_BYTES, share, weight
 from parley.core.event import Event
 
 R = TypeVar("R", bound=BaseModel)
 
-PAGE_BYTES = 4 * 1024 * 1024
-"""A Lambda function may answer with 6 MB; a page ends before that, and the next begins there."""
-
-
-class Identified(Protocol):
-    """A row with an id."""
-
-    @property
-    def id(self) -> str:
-        """Name it in a list."""
-        ...
-
-
-S = TypeVar("S", bound=Identified)
 
 Order = Literal["asc", "desc"]
 
 
-def page_of(data: list[S], next_page: str | None, **totals: Any) -> "PageOf[S]":
-    """Wrap rows."""
+def page_of(data: list[R], next_page: str | None, **totals: Any) -> "PageOf[R]":
+    """Wrap rows, each with an id; none is so large that the page could not be answered."""
+    ids: list[str] = [getattr(row, "id", "") for row in data[:1] + data[-1:]]
     return PageOf(
-        data=data,
+        data=share(data),
         next_page=next_page,
         has_more=next_page is not None,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
+        first_id=ids[0] if ids else None,
+        last_id=ids[-1] if ids else None,
         **totals,
     )
 
@@ -57,7 +45,7 @@ async def take(
             if offset:
                 offset -= 1
                 continue
-            size += len(row.model_dump_json())
+            size += weight(row)
             if rows and (len(rows) == limit or size > PAGE_BYTES):
                 return rows, True
             rows.append(row)
@@ -82,11 +70,23 @@ class CreatedAt(BaseModel):
         )
 
 
+def _no_number(text: str) -> str:
+    """Refuse what would be read as seconds since 1970: `2026` is meant as a year."""
+    try:
+        float(text)
+    except ValueError:
+        return text
+    raise ValueError("must be a date and time with a zone, such as 2026-11-20T12:00:00Z")
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_no_number)]
+
+
 async def _created_at(
-    gt: Annotated[AwareDatetime | None, Query(alias="created_at[gt]")] = None,
-    gte: Annotated[AwareDatetime | None, Query(alias="created_at[gte]")] = None,
-    lt: Annotated[AwareDatetime | None, Query(alias="created_at[lt]")] = None,
-    lte: Annotated[AwareDatetime | None, Query(alias="created_at[lte]")] = None,
+    gt: Annotated[Moment | None, Query(alias="created_at[gt]")] = None,
+    gte: Annotated[Moment | None, Query(alias="created_at[gte]")] = None,
+    lt: Annotated[Moment | None, Query(alias="created_at[lt]")] = None,
+    lte: Annotated[Moment | None, Query(alias="created_at[lte]")] = None,
 ) -> CreatedAt:
     return CreatedAt(gt=gt, gte=gte, lt=lt, lte=lte)
 

@@ -12,6 +12,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from parley.core.errors import ParleyError
 
@@ -30,6 +31,14 @@ _ANTHROPIC_TYPES = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
+
+MAX_ERRORS = 20
+"""Fields that one problem names: a body may have a million that are wrong."""
+
+MAX_NAME = 200
+"""Characters of a field's name that are told."""
+
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 def problem(
@@ -89,8 +98,12 @@ async def _validation_error(request: Request, error: Exception) -> Response:
         return problem(
             request, 415, "not_json", "Send the body as JSON, with the header `content-type: application/json`."
         )
-    errors = [{"field": ".".join(str(part) for part in each["loc"]), "message": each["msg"]} for each in found]
-    detail = "; ".join(f"{each['field']}: {each['message']}" for each in errors)
+    errors = [
+        {"field": ".".join(str(part) for part in each["loc"])[:MAX_NAME], "message": each["msg"]}
+        for each in found[:MAX_ERRORS]
+    ]
+    more = [f"and {len(found) - MAX_ERRORS} more"] if len(found) > MAX_ERRORS else []
+    detail = "; ".join([*(f"{each['field']}: {each['message']}" for each in errors), *more])
     return problem(request, 422, "invalid_input", detail, errors=errors)
 
 
@@ -106,7 +119,17 @@ async def _http_error(request: Request, error: Exception) -> Response:
     codes = {404: "route_not_found", 405: "method_not_allowed", 400: "malformed"}
     answer = problem(request, error.status_code, codes.get(error.status_code, "http_error"), str(error.detail))
     answer.headers.update(error.headers or {})
+    if error.status_code == 405:
+        answer.headers["allow"] = ", ".join(_allowed(request))
     return answer
+
+
+def _allowed(request: Request) -> list[str]:
+    """List every method that the path takes; the router has named those of one of its routes only."""
+    asked = [(method, {**request.scope, "method": method}) for method in _METHODS]
+    return [
+        method for method, scope in asked if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

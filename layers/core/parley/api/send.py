@@ -3,17 +3,18 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from parley.api.depends import Principals, Refs, States
 from parley.api.idempotency import REPLAYED, Onces
 from parley.api.sessions import TaskId
 from parley.api.shapes import QueuedShape, SentShape
-from parley.core.compose import Scribe
+from parley.api.size import share
+from parley.core.compose import Scribe, user_message
+from parley.core.content import Blocks, content_of, text_bytes
 from parley.core.errors import Invalid, TooLarge, Unavailable
 from parley.core.event import UserMessage
 from parley.core.limits import MAX_INPUT_BYTES
-from parley.core.value import TextBlock
 from parley.ports import ConditionFailed
 from parley.store.head import moment
 from parley.store.idempotency import Done, find
@@ -24,29 +25,13 @@ router = APIRouter(tags=["events"])
 NOT_YET = "Only events of type `user.message` can be sent for now."
 
 
-class TextInput(BaseModel):
-    """Text, as part of a message."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    type: Literal["text"] = "text"
-    text: Annotated[str, StringConstraints(min_length=1)]
-
-
 class MessageInput(BaseModel):
     """A message to the agent."""
 
     model_config = ConfigDict(extra="forbid")
 
     type: Literal["user.message"]
-    content: Annotated[list[TextInput], Field(min_length=1, max_length=64)]
-
-    @field_validator("content")
-    @classmethod
-    def _says_something(cls, value: list[TextInput]) -> list[TextInput]:
-        if not "".join(block.text for block in value).strip():
-            raise ValueError("must not be blank")
-        return value
+    content: Blocks
 
 
 class SendEvents(BaseModel):
@@ -91,7 +76,7 @@ async def send_events(
         messages = _sent(done, body, x_task_id)
     if state.queue:
         await state.queue.send(session.tenant, session.id)
-    return SentShape(data=[queued_shape(message) for message in messages])
+    return SentShape(data=share([queued_shape(message) for message in messages]))
 
 
 def queued_shape(message: UserMessage) -> QueuedShape:
@@ -100,22 +85,15 @@ def queued_shape(message: UserMessage) -> QueuedShape:
 
 
 def _messages(scribe: Scribe, body: SendEvents) -> list[UserMessage]:
-    messages, at = [], scribe.now()
-    for event in body.events:
-        if sum(len(block.text.encode()) for block in event.content) > MAX_INPUT_BYTES:
-            raise TooLarge(f"A message is larger than {MAX_INPUT_BYTES:,} bytes.")
-        messages.append(scribe.write(UserMessage, at=at, content=_blocks(event)))
-    return messages
+    at = scribe.now()
+    contents = [content_of(event.content) for event in body.events]
+    if any(text_bytes(content) > MAX_INPUT_BYTES for content in contents):
+        raise TooLarge(f"The text of a message is larger than {MAX_INPUT_BYTES:,} bytes.")
+    return [user_message(scribe, content, at) for content in contents]
 
 
 def _sent(done: Done, body: SendEvents, task_id: str | None) -> list[UserMessage]:
     """Say again what was said to the first request with this key, whose body was the same."""
-    at = moment(done.created_ms)
-    return [
-        UserMessage(id=id, created_at=at, content=_blocks(event), task_id=task_id)
-        for id, event in zip(done.inputs, body.events, strict=True)
-    ]
-
-
-def _blocks(event: MessageInput) -> tuple[TextBlock, ...]:
-    return tuple(TextBlock(text=block.text) for block in event.content)
+    at, ids = moment(done.created_ms), iter(done.inputs)
+    scribe = Scribe(lambda _: next(ids), lambda: at, None, task_id)
+    return _messages(scribe, body)

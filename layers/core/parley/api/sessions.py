@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from parley.api.agents import agent_shape
 from parley.api.depends import Principals, Refs, States, ref
@@ -38,6 +38,9 @@ Metadata = dict[
 ]
 """Up to 16 strings of the caller's own, as in the Managed Agents API."""
 
+NOTHING: dict[str, JsonValue] = {"maxItems": 0, "maxProperties": 0}
+"""Of a field that is taken while it is empty."""
+
 AgentId = Annotated[str, StringConstraints(max_length=256)]
 
 TaskId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -63,10 +66,12 @@ class CreateSession(BaseModel):
     metadata: Metadata = Field(default_factory=dict, max_length=16)
     task_id: TaskId | None = Field(default=None, description="Your own reference, carried on every event.")
     environment_id: str | None = Field(default=None, description="Accepted and ignored: tools run where Parley runs.")
-    initial_events: list[Any] | None = Field(default=None, description="Not supported yet: use `execute`.")
-    budget: dict[str, Any] | None = Field(default=None, description="Not supported yet.")
-    resources: list[Any] | None = Field(default=None, description="Not supported.")
-    vault_ids: list[str] | None = Field(default=None, description="Not supported.")
+    initial_events: list[Any] | None = Field(
+        default=None, description="Not supported yet: use `execute`.", json_schema_extra=NOTHING
+    )
+    budget: dict[str, Any] | None = Field(default=None, description="Not supported yet.", json_schema_extra=NOTHING)
+    resources: list[Any] | None = Field(default=None, description="Not supported.", json_schema_extra=NOTHING)
+    vault_ids: list[str] | None = Field(default=None, description="Not supported.", json_schema_extra=NOTHING)
 
 
 def new_head(

@@ -187,7 +187,7 @@ class SentShape(BaseModel):
 
 
 class MessageShape(BaseModel):
-    """One message; `content` has blocks of type `text`, `tool_use` or `tool_result`."""
+    """One message; `content` has blocks of type `text`, `image`, `tool_use` or `tool_result`."""
 
     id: str
     seq: int
