@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test check lint types contracts fmt lock build deploy set-key validate openapi smoke-live bench setup sam checkov emulators
+.PHONY: help dev test check lint types contracts fmt lock build deploy set-key validate openapi smoke-live bench gate prove soak setup sam checkov emulators
 PYTHON := .venv/bin/python
 SAM := .tools/sam/bin/sam
 STACK ?= parley
@@ -58,6 +58,16 @@ smoke-live: ## One short conversation with the real model; needs a key and costs
 
 bench: setup ## Measure; see benchmarks/
 	@$(PYTHON) -m benchmarks
+
+gate: setup ## The part of the proof that every change has to pass; its report
+	@$(PYTHON) -m pytest --numprocesses 2 --dist load --quiet tests/simulation tests/model_check tests/corpus
+
+prove: setup ## Look for half an hour for a fault that breaks a promise; ARGS='--minutes 5' for less
+	@$(PYTHON) -m tests.model_check --bound large
+	@$(PYTHON) -m tests.simulation prove $(ARGS)
+
+soak: setup ## Kill and freeze the processes for ten minutes; nothing may be lost or doubled. ARGS=--help
+	@$(PYTHON) -m tests.soak $(ARGS)
 
 setup:
 	@sh scripts/setup dev

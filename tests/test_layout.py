@@ -131,6 +131,18 @@ def test_every_adapter_is_run_by_a_contract_suite() -> None:
 # The repository
 
 
+def test_the_tree_in_architecture_names_every_module_and_every_folder_of_tests() -> None:
+    tree = (ROOT / "ARCHITECTURE.md").read_text().split("```")[1]
+    modules = [path for folder in (PACKAGE, PACKAGE / "core", PACKAGE / "store") for path in folder.glob("[!_]*.py")]
+    folders = [path for parent in (PACKAGE, ROOT / "tests") for path in parent.glob("[!_]*/")]
+
+    named = set(re.findall(r"[a-z0-9_]+(?:\.py|/)", tree))
+
+    assert len(modules) > 40
+    assert {path.name for path in modules} | {f"{path.name}/" for path in folders} <= named
+    assert {name for name in named if name.endswith(".py")} <= {path.name for path in ROOT.glob("[!.]*/**/*.py")}
+
+
 @pytest.mark.parametrize(
     ("export", "groups"),
     [

@@ -1,0 +1,71 @@
+"""What is seen at the very moment: every write that is applied, every call that begins. Later would be too late."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from parley.core import event as e
+from parley.core.tool import ToolContext
+from parley.ports import Delete, Op, Put
+from parley.store.keys import ENTRY
+
+
+@dataclass(slots=True)
+class Witness:
+    """Keeps what broke a promise."""
+
+    broken: list[str] = field(default_factory=list)
+    _next: dict[str, int] = field(default_factory=dict)
+    _epoch: dict[str, int] = field(default_factory=dict)
+    _ended: set[str] = field(default_factory=set)
+    begun: Counter[str] = field(default_factory=Counter)
+    """How often each call was begun, by its id."""
+
+    def see(self, ops: tuple[Op, ...]) -> None:
+        """Hold a write that was applied against the rules of a log (P3, P5, P14)."""
+        for op in ops:
+            if op.key.sk.startswith(ENTRY):
+                self._entry(op)
+
+    def _entry(self, op: Op) -> None:
+        pk, first = op.key.pk, int(op.key.sk.removeprefix(ENTRY))
+        if isinstance(op, Delete):
+            if pk not in self._ended:
+                self.broken.append(f"P3 an entry of a living session was removed: {op.key}")
+            return
+        assert isinstance(op, Put)
+        if op.item.get("barrier"):
+            self._ended.add(pk)
+        elif pk in self._ended:
+            self.broken.append(f"P14 an entry was written behind the end of its session: {op.key}")
+        if first != self._next.get(pk, 1) and pk not in self._ended:
+            self.broken.append(f"P3 the log goes on at {first}, not at {self._next.get(pk, 1)}: {pk}")
+        self._next[pk] = first + op.item["count"]
+        epoch = op.item.get("driver_epoch")
+        if epoch is not None and epoch < self._epoch.get(pk, 0):
+            self.broken.append(f"P5 a driver of epoch {epoch} wrote behind epoch {self._epoch[pk]}: {op.key}")
+        self._epoch[pk] = max(self._epoch.get(pk, 0), epoch or 0)
+
+    def begins(
+        self,
+        name: str,
+        context: ToolContext,
+        log: Sequence[e.Event],
+        whole: Collection[str],
+        retries: Sequence[str],
+    ) -> int:
+        """Hold a call that begins against the log as it is (P5, P6, P9); return how often it has begun."""
+        id = context.tool_use_id
+        self.begun[id] += 1
+        asked = [each for each in log if isinstance(each, e.AgentToolUse) and each.id == id]
+        if not asked or asked[0].provider_id not in whole:
+            self.broken.append(f"P9 {name} was called by an answer that was not whole or not stored: {id}")
+        if name == "look":
+            return self.begun[id]
+        intents = [each for each in log if isinstance(each, e.ToolIntended) and each.tool_use_id == id]
+        if not intents:
+            self.broken.append(f"P5 {name} was called before its intent was stored: {id}")
+        if name != "file" and self.begun[id] > 1 + retries.count(id):
+            said = retries.count(id)
+            self.broken.append(f"P6 {name} was begun {self.begun[id]} times, with a person's word for {said}: {id}")
+        return self.begun[id]
