@@ -25,6 +25,7 @@ from pydantic import TypeAdapter
 
 from tests import build
 from tests.build import Stage, answer, asked, said, thought, types
+from tests.fakes.gate import Gate
 
 pytestmark = pytest.mark.anyio
 
@@ -356,12 +357,15 @@ async def test_a_busy_session_is_refused(server: Server) -> None:
 
 async def test_of_two_messages_at_once_one_runs_and_one_is_refused(server: Server) -> None:
     created = (await server.http.post("/v1/sessions", json={"agent": "bank"})).json()
-    server.stage.plays(answer(said()), answer(said()))
+    gate = Gate()
+    server.stage.plays([gate, *answer(said())])
     body = GOOD | {"session_id": created["id"], "stream": False}
 
-    both = await asyncio.gather(*(server.http.post(EXECUTE, json=body) for _ in range(2)))
+    both = [asyncio.create_task(server.http.post(EXECUTE, json=body)) for _ in range(2)]
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)  # else the first may be over before the second comes
+    gate.opened.set()
 
-    assert sorted(response.status_code for response in both) == [200, 409]
+    assert sorted(response.status_code for response in await asyncio.gather(*both)) == [200, 409]
     assert types(await idle(server, created["id"])).count("user.message") == 1
 
 
