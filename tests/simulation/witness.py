@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from parley.core import event as e
 from parley.core.tool import ToolContext
 from parley.ports import Delete, Op, Put
-from parley.store.keys import ENTRY
+from parley.store.keys import ENTRY, Ref
 
 
 @dataclass(slots=True)
@@ -57,6 +57,8 @@ class Witness:
         """Hold a call that begins against the log as it is (P5, P6, P9); return how often it has begun."""
         id = context.tool_use_id
         self.begun[id] += 1
+        if Ref(context.tenant, context.session_id).pk in self._ended:  # and swept: its log tells nothing any more
+            return self.begun[id]
         asked = [each for each in log if isinstance(each, e.AgentToolUse) and each.id == id]
         if not asked or asked[0].provider_id not in whole:
             self.broken.append(f"P9 {name} was called by an answer that was not whole or not stored: {id}")
