@@ -12,7 +12,7 @@ DELAY_SECONDS = 90.0
 """Of a hint that is late."""
 SKEW_SECONDS = 120.0
 """By which a clock is ahead; a lease that it wrote may last for so much longer."""
-MANY_POINTS = 8000
+MANY_POINTS = 4000
 """More than who follows a run for ten minutes comes by; whoever does goes round in a circle."""
 
 _DEATH = ("crash before", "crash after", "frozen before", "frozen after")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from parley.core import event as e
 from parley.core.tool import ToolContext
 from parley.ports import Delete, Op, Put
-from parley.store.keys import ENTRY, Ref
+from parley.store.keys import ENTRY, SHOWN, Ref
 
 
 @dataclass(slots=True)
@@ -24,6 +24,8 @@ class Witness:
     def see(self, ops: tuple[Op, ...]) -> None:
         """Hold a write that was applied against the rules of a log (P3, P5, P14)."""
         for op in ops:
+            if op.key.sk == SHOWN and isinstance(op, Put) and op.item.get("deleted"):
+                self._ended.add(op.key.pk)
             if op.key.sk.startswith(ENTRY):
                 self._entry(op)
 
