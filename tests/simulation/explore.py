@@ -58,12 +58,14 @@ class Ran:
 def run(scenario: Scenario, plan: Plan | None = None, seed: int = 0) -> Ran:
     """Run a scenario with these faults."""
     logger = logging.getLogger("parley")
-    before, logger.propagate = (logger.level, logger.propagate), False
+    before = logger.level, logger.propagate, logger.handlers
     logger.setLevel(logging.ERROR)
+    logger.propagate, logger.handlers = False, []
     try:
         return loop.run(_played(scenario, dict(plan or {}), seed, logger))
     finally:
-        logger.level, logger.propagate = before
+        logger.setLevel(before[0])
+        _, logger.propagate, logger.handlers = before
 
 
 async def _played(scenario: Scenario, plan: Plan, seed: int, logger: logging.Logger) -> Ran:

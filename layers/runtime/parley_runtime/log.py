@@ -32,10 +32,11 @@ def configure() -> None:
 
 class _Lines(logging.Formatter):
     def formatException(self, ei: ExcInfo) -> str:  # noqa: N802 - logging's own hook
-        """Write an exception and what caused it, the last first."""
+        """Write an exception and what caused it, the last first; causes may go round in a circle."""
         lines: list[str] = []
-        error: BaseException | None = ei[1]
-        while error is not None:
+        error, seen = ei[1], set[int]()
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
             lines += [f"{type(error).__qualname__} at\n", *traceback.format_tb(error.__traceback__)]
             error = error.__cause__ or error.__context__
         return "".join(lines)
