@@ -14,16 +14,22 @@ from typing import Any, TypeVar
 
 from parley.adapters.inline import InlineQueue
 from parley.adapters.sqlite import SqliteTable
+from parley.core import approval
+from parley.core import control as c
 from parley.core import event as e
 from parley.core.agent import Agent
-from parley.core.compose import Scribe, user_message
+from parley.core.approval import Decision
+from parley.core.compose import user_message
+from parley.core.control import DecisionWord
 from parley.core.delta import DraftDiscarded, DraftGrew, DraftStarted, Output, Rotated
 from parley.core.errors import ModelError, ModelFailure
 from parley.core.fold import fold
 from parley.core.limits import Limits
 from parley.core.outcome import Word, decide
+from parley.core.policy import Policy
+from parley.core.scribe import Scribe
 from parley.core.session import Call, Session
-from parley.core.tool import Effect, Tool, ToolOutcome, tool
+from parley.core.tool import Effect, Permission, Tool, ToolOutcome, tool
 from parley.core.value import (
     Base64Image,
     Content,
@@ -39,6 +45,7 @@ from parley.engine import Engine
 from parley.ports import Table
 from parley.runner import Runner
 from parley.store import Claim, Head, Once, Ref, Store
+from parley.store.approvals import Approval, Status
 from parley.store.head import milliseconds
 from parley.store.keys import SHOWN
 from parley.store.work import work
@@ -58,6 +65,8 @@ E = TypeVar("E", bound=e.EventBase)
 
 SMALLEST: dict[type[e.EventBase], dict[str, Any]] = {
     e.UserMessage: {"content": (TextBlock(text="Hi"),)},
+    c.UserInterrupt: {},
+    c.UserToolConfirmation: {"tool_use_id": "call", "result": "allow"},
     e.AgentMessage: {"content": (TextBlock(text="Hello"),)},
     e.AgentThinking: {},
     e.AgentToolUse: {"name": "pay", "input": {}, "provider_id": "toolu_1"},
@@ -65,6 +74,15 @@ SMALLEST: dict[type[e.EventBase], dict[str, Any]] = {
     e.ToolIntended: {"tool_use_id": "call", "effect": "non_idempotent", "idempotency_key": "key"},
     e.ToolOutcomeUnknown: {"tool_use_id": "call"},
     e.ToolOutcomeDecided: {"tool_use_id": "call", "outcome": "happened", "decided_by": "ann"},
+    c.ApprovalRequested: {"approval_id": "appr_1", "tool_use_id": "call", "name": "pay", "input": {}, "binding": "b"},
+    c.ApprovalDecided: {"approval_id": "appr_1", "tool_use_id": "call", "decision": "approve"},
+    c.ApprovalExpired: {"approval_id": "appr_1", "tool_use_id": "call"},
+    c.PlanProposed: {"plan_id": "plan_1", "calls": (), "verdict": "run"},
+    c.PlanApproved: {"plan_id": "plan_1", "tool_use_ids": ()},
+    c.PlanRejected: {"plan_id": "plan_1"},
+    c.BudgetReserved: {"amount": 70, "day": "2026-11-20", "cap": 1000},
+    c.BudgetWarning: {"which": "max_steps", "cap": 5, "spent": 4},
+    c.BudgetReached: {"which": "max_steps", "cap": 5, "spent": 5},
     e.ModelRequestStart: {},
     e.ModelRequestEnd: {"model_request_start_id": "start", "model_usage": Usage(), "stop_reason": "end_turn"},
     e.ContextCompacted: {"summary": "Earlier.", "replaced": 1},
@@ -72,12 +90,19 @@ SMALLEST: dict[type[e.EventBase], dict[str, Any]] = {
     e.RunClaimed: {"epoch": 1},
     e.RunFinished: {"status": "completed", "stop_reason": "end_turn"},
     e.RunFailed: {"code": "step_limit", "message": "Enough."},
+    c.RunCancelled: {"reason": "interrupted"},
     e.StatusIdle: {"stop_reason": StopReason(type="end_turn")},
     e.StatusRunning: {},
     e.StatusRescheduled: {},
     e.SessionError: {
         "error": ErrorDetail(type="model_overloaded_error", message="Busy", retry_status=RetryStatus(type="retrying"))
     },
+    c.SessionUpdated: {},
+    c.SessionSuspended: {},
+    c.SessionResumed: {},
+    c.SessionTerminated: {},
+    c.CheckpointCreated: {"name": "before"},
+    c.SessionRestored: {"to_seq": 1},
     e.SessionDeleted: {},
 }
 """What each event needs besides its id and its time; a test holds it against the union."""
@@ -179,10 +204,15 @@ def numbered(events: Iterable[e.Event]) -> list[e.Event]:
 # Agents and tools.
 
 
-def a_tool(name: str = "pay", effect: Effect = "non_idempotent", timeout_seconds: float | None = None) -> Tool:
+def a_tool(
+    name: str = "pay",
+    effect: Effect = "non_idempotent",
+    timeout_seconds: float | None = None,
+    permission: Permission = "auto",
+) -> Tool:
     """Make a tool that takes an optional amount."""
 
-    @tool(effect=effect, name=name, timeout_seconds=timeout_seconds)
+    @tool(effect=effect, name=name, timeout_seconds=timeout_seconds, permission=permission)
     def act(amount: int = 0) -> str:
         """Act."""
         return f"{name} {amount}"
@@ -195,9 +225,18 @@ FILE = a_tool("file", "idempotent")
 LOOK = a_tool("look", "read")
 
 
-def agent(*tools: Tool, id: str = "bank", prompt: str = "Be brief.", **limits: Any) -> Agent:
+def agent(
+    *tools: Tool, id: str = "bank", prompt: str = "Be brief.", policy: Policy | None = None, **limits: Any
+) -> Agent:
     """Make an agent that has a tool of each effect, unless others are given."""
-    return Agent(id=id, prompt=prompt, tools=tools or (PAY, FILE, LOOK), limits=Limits(**limits))
+    tools = tools or (PAY, FILE, LOOK)
+    return Agent(id=id, prompt=prompt, tools=tools, limits=Limits(**limits), policy=policy or Policy())
+
+
+def careful(**policy: Any) -> Agent:
+    """Make an agent that asks before each of its calls `a`, `b`, `c` and `pay`."""
+    tools = [a_tool(name, permission="always_ask") for name in ("a", "b", "c", "pay")]
+    return agent(*tools, policy=Policy(**policy))
 
 
 # Raw streams of a model, as the Messages API sends them.
@@ -312,6 +351,12 @@ class Stage:
         """A sweeper whose hints are followed here."""
         return Sweeper(self.store, self.inline)
 
+    def deploy(self, agent: Agent) -> "Stage":
+        """Let another agent be at work here."""
+        self.agent = agent
+        self.runner.agents = {agent.id: agent}
+        return self
+
     def another(self) -> "Stage":
         """Start a second process."""
         other = Stage(self.path, self.sqlite, self.clock, self.ids, self.blobs, self.agent)
@@ -353,12 +398,32 @@ class Stage:
         self, call_id: str, outcome: e.OutcomeWord, result: str | None = None, *, attempt: int = 1
     ) -> None:
         """Add a person's word."""
-        _, lock = await self.store.sessions.open(self.ref)
-        session = await self.session()
-        words = decide(
-            Scribe(self.ids.new, self.clock.now, lock.run), session, call_id, Word(outcome, attempt, result), "ann"
+        word = Word(outcome, attempt, result)
+        await self.store.words.say(self.ref, lambda scribe, session: decide(scribe, session, call_id, word, "ann"))
+
+    async def rule(self, call_id: str, word: DecisionWord, by: str = "ann", **said: Any) -> None:
+        """Add a person's decision on a call that waits for one."""
+        decision = Decision(word, **said)
+        await self.store.words.say(
+            self.ref, lambda scribe, session: approval.decide(scribe, session, call_id, decision, by, self.agent)
         )
-        await self.store.drives.wake(self.ref, lock, session, words)
+
+    async def ask(self, *names: str) -> list[str]:
+        """Leave a run whose agent, a careful one, waits for decisions on these calls; return their ids."""
+        self.plays(answer(*(asked(name, {"amount": n}) for n, name in enumerate(names, 1))))
+        await self.drive()
+        return [use.id for use in only(e.AgentToolUse, await self.log())]
+
+    async def go_on(self) -> list[Output]:
+        """Drive the run on that a decision has woken."""
+        claim = await self.store.claims.take_over(self.ref)
+        assert claim is not None
+        return await self.drive(claim)
+
+    async def approvals(self, status: Status = "pending", **options: Any) -> list[Approval]:
+        """List all approvals of a status, oldest first."""
+        given: dict[str, Any] = {"limit": 100, "newest_first": False, "page": None} | options
+        return (await self.store.approvals.page(self.ref.tenant, status, **given)).approvals
 
     async def park(self) -> str:
         """Leave a run that waits for a person's word on this call."""

@@ -31,6 +31,17 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 IDS = st.sampled_from(["call_1", "call_2", "call_3"])
 """Few, so that events speak of each other."""
 
+CONVERSATIONS: tuple[tuple[str, ...], ...] = (
+    (),
+    ('{"role":"user","content":[{"type":"text","text":"Hi"}]}',),
+    (
+        '{"role":"user","content":[{"type":"text","text":"Pay"}]}',
+        '{"role":"assistant","content":[{"type":"tool_use","id":"toolu_1","name":"pay","input":{}}]}',
+        '{"role":"user","content":[{"type":"tool_result","tool_use_id":"toolu_1","content":[],"is_error":false}]}',
+    ),
+)
+"""What a session may be set back to: exact JSON, and each call with its result."""
+
 MOMENTS = st.integers(0, 10**11).map(lambda ms: NOON + timedelta(milliseconds=ms))
 
 PLAIN: dict[Any, st.SearchStrategy[Any]] = {
@@ -72,8 +83,10 @@ def values(kind: type[BaseModel]) -> st.SearchStrategy[Any]:
 
 
 def _field(name: str, field: FieldInfo) -> st.SearchStrategy[Any]:
+    if name == "messages":
+        return st.sampled_from(CONVERSATIONS)
     return IDS if name in ("id", "tool_use_id", "provider_id") else anything(field.annotation)
 
 
-EVENTS: st.SearchStrategy[Any] = st.one_of(*map(values, UNION))
+EVENTS: st.SearchStrategy[Any] = st.sampled_from(UNION).flatmap(values)
 """Any event."""

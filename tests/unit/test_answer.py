@@ -419,6 +419,34 @@ def test_what_a_listener_has_seen_is_the_text_of_the_answer(stream: list[Raw]) -
 
 
 @given(STREAMS)
+def test_wherever_an_answer_is_stopped_all_words_so_far_are_kept_and_no_call(stream: list[Raw]) -> None:
+    accumulator, seen = Accumulator(), list[Piece]()
+    for event in stream:
+        seen += [piece] if (piece := accumulator.take(event)) else []
+
+        kept = accumulator.interrupted()
+
+        said = {key: text for key, text in texts(seen).items() if text.strip()}
+        assert kept.stop_reason == "interrupted"
+        assert {key: text for key, text in texts(kept.blocks).items() if key in said} == texts(kept.blocks)
+        assert all(block.kind == "agent.message" or block.whole for block in kept.blocks)
+        assert {block.key for block in kept.blocks} >= {
+            piece.key for piece in seen if piece.kind == "agent.message" and piece.key in said
+        }
+        assert "agent.tool_use" not in {block.kind for block in kept.blocks}
+
+
+def test_of_an_answer_that_is_stopped_the_usage_so_far_counts_even_without_its_words() -> None:
+    accumulator = Accumulator()
+    for event in answer(said("Half"), tokens=(70, 5))[:3]:
+        accumulator.take(event)
+
+    kept = accumulator.interrupted(words=False)
+
+    assert (kept.blocks, kept.usage) == ((), Usage(input_tokens=70, output_tokens=1))
+
+
+@given(STREAMS)
 def test_the_arguments_of_a_call_are_those_that_were_sent(stream: list[Raw]) -> None:
     sent: dict[int, str] = {}
     for event in stream:

@@ -5,16 +5,31 @@ from typing import Any
 
 import pytest
 from inline_snapshot import snapshot
-from parley.core import compose
+from parley.core import answered, compose
 from parley.core import event as e
 from parley.core.answer import Accumulator, Answer
-from parley.core.compose import Scribe
+from parley.core.budget import Budget, Level, Spent
 from parley.core.errors import ModelError
 from parley.core.fold import fold
 from parley.core.limits import MAX_BLOCKS_PER_ANSWER, MAX_TOOL_OUTPUT_BYTES
 from parley.core.message import user_message
-from parley.core.run import AskPerson, CallModel, CallTools, Fail, Finish, HandOver, Wait
+from parley.core.policy import PRESETS, Autonomy
+from parley.core.run import (
+    AskBudget,
+    AskPerson,
+    CallModel,
+    CallTools,
+    Cancel,
+    Fail,
+    Finish,
+    HandOver,
+    Step,
+    Wait,
+    next_step,
+)
+from parley.core.scribe import Scribe
 from parley.core.session import Run, Session
+from parley.core.spending import MOST_AT_ONCE
 from parley.core.tool import ToolOutcome
 from parley.core.value import Usage
 from parley.store.entry import MAX_EVENTS
@@ -30,7 +45,8 @@ def a_run(**fields: Any) -> Run:
 
 
 def announced(step: Any, **options: Any) -> list[e.Event]:
-    return compose.announcement(scribe(), step, a_run(), "sesn_1", options.get("agent", agent()))
+    session = Session(id="sesn_1", run=a_run())
+    return compose.announcement(scribe(), step, session, options.get("agent", agent()))
 
 
 def whole(*blocks: build.Block) -> Answer:
@@ -174,7 +190,7 @@ def test_a_clock_that_went_backwards_makes_no_negative_duration() -> None:
 
 
 def test_an_answer_stands_between_its_start_and_its_end() -> None:
-    events = compose.answer_events(
+    events = answered.answer_events(
         scribe(),
         agent(),
         whole(thought(), said("Hello"), asked("pay", {"a": 1}, id="toolu_x")),
@@ -202,30 +218,40 @@ def test_a_message_names_the_model_that_says_it_answered() -> None:
     for raw in answer(said()):
         accumulator.take({**raw, "message": {**raw["message"], "model": "scripted"}} if "message" in raw else raw)
 
-    events = compose.answer_events(scribe(), agent(), accumulator.answer(), NOON, {})
+    events = answered.answer_events(scribe(), agent(), accumulator.answer(), NOON, {})
 
     [message] = only(e.AgentMessage, events)
     assert message.author is not None
     assert message.author.model == "scripted"
 
 
-def test_the_largest_answer_and_the_intents_of_its_calls_fit_one_entry() -> None:
+ONE_OF_EACH = Budget(max_cost=1, max_tokens=1, max_steps=1, max_calls=1, max_active_seconds=1)
+SPENT = Spent(cost=1, tokens=1, steps=1, calls=1, active_ms=1000)
+FULL = Level("max_cost", 1, 1)
+
+
+@pytest.mark.parametrize("level", PRESETS)
+@pytest.mark.parametrize("step", [None, Cancel("interrupted"), Fail("step_limit", ""), AskBudget(FULL)])
+def test_the_largest_answer_fits_one_entry_with_all_that_may_be_said_behind_it(
+    level: Autonomy, step: Step | None
+) -> None:
     """They are stored together: what is stored before a call is stored with the answer that asked for it."""
+    stingy = agent().model_copy(update={"budget": ONE_OF_EACH, "daily_budget": 1})
     most = whole(*(asked("pay") for _ in range(MAX_BLOCKS_PER_ANSWER)))
-    answered = compose.answer_events(scribe(), agent(), most, NOON, {})
-    session = fold(Session(id="sesn_1"), [*build.opened(), *answered])
-    assert session.run is not None
+    said = answered.answer_events(scribe(), stingy, most, NOON, {}, level)
+    session = fold(Session(id="sesn_1"), [*build.opened(), *said]).but(spent=SPENT)
 
-    intents = announced(CallTools(session.run.calls))
+    behind = compose.announcement(scribe(), step or next_step(session, agent()), session, stingy)
 
-    assert len(answered) + len(intents) <= MAX_EVENTS
+    assert types(behind).count("budget.warning") == MOST_AT_ONCE
+    assert len(said) + len(behind) <= MAX_EVENTS
 
 
 # Failures.
 
 
 def failure(error: ModelError, failures: int = 0) -> list[e.Event]:
-    return compose.failure_events(scribe(), error, NOON, asking(failures=failures), agent(max_model_retries=4))
+    return answered.failure_events(scribe(), error, NOON, asking(failures=failures), agent(max_model_retries=4))
 
 
 def asking(*texts: str, **run: Any) -> Session:
@@ -283,7 +309,7 @@ def test_a_context_that_is_full_is_tried_again_only_when_a_compaction_may_make_r
 ) -> None:
     full = ModelError("context_full", "prompt is too long")
 
-    events = compose.failure_events(scribe(), full, NOON, asking(*texts, **run), agent(**limits))
+    events = answered.failure_events(scribe(), full, NOON, asking(*texts, **run), agent(**limits))
 
     assert only(e.SessionError, events)[0].error.retry_status.type == status
     assert not only(e.StatusRescheduled, events)
@@ -301,7 +327,7 @@ def test_pauses_grow_and_the_provider_may_ask_for_more(failures: int, asked_for:
 def test_pauses_stop_growing() -> None:
     error = ModelError("overloaded", "Busy")
 
-    events = compose.failure_events(scribe(), error, NOON, asking(failures=15), agent(max_model_retries=20))
+    events = answered.failure_events(scribe(), error, NOON, asking(failures=15), agent(max_model_retries=20))
 
     assert only(e.StatusRescheduled, events)[0].after_seconds == 8.0
 

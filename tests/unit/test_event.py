@@ -36,6 +36,8 @@ def test_type_names_are_the_wires() -> None:
     assert names == snapshot(
         [
             "user.message",
+            "user.interrupt",
+            "user.tool_confirmation",
             "agent.message",
             "agent.thinking",
             "agent.tool_use",
@@ -43,6 +45,15 @@ def test_type_names_are_the_wires() -> None:
             "tool.intended",
             "tool.outcome_unknown",
             "tool.outcome_decided",
+            "approval.requested",
+            "approval.decided",
+            "approval.expired",
+            "plan.proposed",
+            "plan.approved",
+            "plan.rejected",
+            "budget.reserved",
+            "budget.warning",
+            "budget.reached",
             "span.model_request_start",
             "span.model_request_end",
             "agent.thread_context_compacted",
@@ -50,10 +61,17 @@ def test_type_names_are_the_wires() -> None:
             "run.claimed",
             "run.finished",
             "run.failed",
+            "run.cancelled",
             "session.status_idle",
             "session.status_running",
             "session.status_rescheduled",
             "session.error",
+            "session.updated",
+            "session.suspended",
+            "session.resumed",
+            "session.status_terminated",
+            "checkpoint.created",
+            "session.restored",
             "session.deleted",
         ]
     )
@@ -145,6 +163,28 @@ OLDEST = [
     '{"id":"r","created_at":"2026-11-20T12:00:00.000Z","type":"run.failed","code":"c","message":"m"}',
     '{"id":"s","created_at":"2026-11-20T12:00:00.000Z","type":"session.deleted"}',
     '{"id":"t","created_at":"2026-11-20T12:00:00.000Z","type":"agent.thread_context_compacted"}',
+    '{"id":"u","created_at":"2026-11-28T12:00:00.000Z","type":"user.interrupt"}',
+    '{"id":"v","created_at":"2026-11-28T12:00:00.000Z","type":"user.tool_confirmation","tool_use_id":"g",'
+    '"result":"allow"}',
+    '{"id":"w","created_at":"2026-11-28T12:00:00.000Z","type":"approval.requested","approval_id":"a",'
+    '"tool_use_id":"g","name":"n","input":{},"binding":"b"}',
+    '{"id":"x","created_at":"2026-11-28T12:00:00.000Z","type":"approval.decided","approval_id":"a","tool_use_id":"g",'
+    '"decision":"approve"}',
+    '{"id":"y","created_at":"2026-11-28T12:00:00.000Z","type":"approval.expired","approval_id":"a","tool_use_id":"g"}',
+    '{"id":"z","created_at":"2026-11-28T12:00:00.000Z","type":"plan.proposed","plan_id":"p","calls":[],'
+    '"verdict":"run"}',
+    '{"id":"A","created_at":"2026-11-28T12:00:00.000Z","type":"plan.approved","plan_id":"p","tool_use_ids":[]}',
+    '{"id":"B","created_at":"2026-11-28T12:00:00.000Z","type":"plan.rejected","plan_id":"p"}',
+    '{"id":"F","created_at":"2026-11-28T12:00:00.000Z","type":"budget.reserved","amount":7,"day":"2026-11-28","cap":9}',
+    '{"id":"G","created_at":"2026-11-28T12:00:00.000Z","type":"budget.warning","which":"max_cost","cap":9,"spent":8}',
+    '{"id":"H","created_at":"2026-11-28T12:00:00.000Z","type":"budget.reached","which":"max_cost","cap":9,"spent":9}',
+    '{"id":"C","created_at":"2026-11-28T12:00:00.000Z","type":"run.cancelled","reason":"interrupted"}',
+    '{"id":"D","created_at":"2026-11-28T12:00:00.000Z","type":"session.updated"}',
+    '{"id":"E","created_at":"2026-11-28T12:00:00.000Z","type":"session.suspended"}',
+    '{"id":"F","created_at":"2026-11-28T12:00:00.000Z","type":"session.resumed"}',
+    '{"id":"G","created_at":"2026-11-28T12:00:00.000Z","type":"session.status_terminated"}',
+    '{"id":"H","created_at":"2026-11-28T12:00:00.000Z","type":"checkpoint.created","name":"before"}',
+    '{"id":"I","created_at":"2026-11-28T12:00:00.000Z","type":"session.restored","to_seq":1}',
 ]
 """The least that the first version wrote for each type: a required field added later would break a line of these."""
 

@@ -8,9 +8,24 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parley.core import control as c
 from parley.core import event as e
-from parley.core.fold import _CHANGES, apply, fold
-from parley.core.run import AskPerson, CallModel, CallTools, Compact, Fail, Finish, HandOver, Step, Wait, next_step
+from parley.core.fold import CHANGES, apply, fold
+from parley.core.run import (
+    AskBudget,
+    AskPerson,
+    CallModel,
+    CallTools,
+    Cancel,
+    Compact,
+    Fail,
+    Finish,
+    HandOver,
+    Pause,
+    Step,
+    Wait,
+    next_step,
+)
 from parley.core.session import Session
 from parley.core.status import STATUS
 from parley.core.value import Usage
@@ -36,7 +51,7 @@ from tests.build import (
 from tests.fakes.anthropic_rules import sign
 from tests.fakes.blobs import MemoryBlobs
 from tests.fakes.model import problem_of
-from tests.strategies import EVENTS, UNION
+from tests.strategies import CONVERSATIONS, EVENTS, UNION
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +76,7 @@ SAID = event(e.AgentMessage)
 
 
 def test_every_event_type_has_a_row_in_the_table() -> None:
-    assert set(_CHANGES) == set(UNION)
+    assert set(CHANGES) == set(UNION)
 
 
 @pytest.mark.parametrize("kind", UNION)
@@ -504,6 +519,16 @@ def entries_about(call_id: str) -> list[Entry]:
         [event(e.RunFailed, code="model_refused_request"), idle("retries_exhausted")],
         [event(e.RunClaimed), event(e.StatusRescheduled)],
         [event(e.ContextCompacted, replaced=2)],
+        [event(c.SessionSuspended)],
+        [event(c.SessionResumed)],
+        [event(c.SessionTerminated)],
+        [event(c.CheckpointCreated)],
+        *[
+            entry(event(c.SessionRestored, keep=keep, messages=said))
+            for keep in range(4)
+            for said in CONVERSATIONS
+            if keep == 0 or "tool_use" not in "".join(said)  # ids of calls are never there twice
+        ],
         [event(e.SessionDeleted)],
     ]
 
@@ -586,9 +611,14 @@ def test_the_next_step_fits_any_log(log: list[Entry]) -> None:
             assert calls
         case Wait():
             assert session.run is None or session.run.parked or not session.run.open
-        case Finish() | Fail():
+        case Pause(suspension):
+            assert suspension == session.suspension != ""
+        case Finish() | Fail() | Cancel():
             assert session.run is not None
             assert session.run.open
+        case AskBudget():
+            assert session.run is not None
+            assert session.run.full
         case HandOver():
             raise AssertionError("there is all the time in the world")
 

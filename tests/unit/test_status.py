@@ -22,6 +22,9 @@ def test_the_table_says_what_the_wire_says() -> None:
             "completed": ("completed", "idle", "active"),
             "completed_with_errors": ("completed_with_errors", "idle", "active"),
             "error": ("error", "idle", "active"),
+            "interrupted": ("interrupted", "idle", "active"),
+            "suspended": (None, "idle", "suspended"),
+            "archived": (None, "terminated", "completed"),
             "deleted": (None, "terminated", "completed"),
         }
     )

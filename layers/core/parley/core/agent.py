@@ -1,14 +1,17 @@
-"""An agent: a prompt, a model, tools and limits. Its version is the hash of these."""
+"""An agent: a prompt, a model, tools, limits and policy. Its version is the hash of these."""
 
 import hashlib
 import json
 import re
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from parley.core.budget import Budget
 from parley.core.limits import Limits
+from parley.core.policy import Policy
+from parley.core.price import Price, price_of
 from parley.core.tool import NAME_PATTERN, Tool
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
@@ -37,6 +40,18 @@ class Agent(BaseModel):
 
     limits: Limits = Limits()
 
+    policy: Policy = Policy()
+    """When it asks a person first."""
+
+    budget: Budget = Budget()
+    """Caps of a session that has no budget of its own."""
+
+    daily_budget: int | None = Field(default=None, ge=1)
+    """Micro-dollars that all sessions of this agent may cost in a day, of UTC; needs a price."""
+
+    price: Price | None = None
+    """What the model costs, when it is not the list price."""
+
     @field_validator("tools", mode="before")
     @classmethod
     def _are_tools(cls, tools: object) -> object:
@@ -55,9 +70,20 @@ class Agent(BaseModel):
             raise ValueError(f"tool names must match {NAME_PATTERN}: {', '.join(illegal)}")
         return tools
 
+    @model_validator(mode="after")
+    def _money_can_be_counted(self) -> Self:
+        if (self.daily_budget or self.budget.max_cost) and self.its_price is None:
+            raise ValueError(f"'{self.model}' has no list price: give the agent a `price`, or no cap on money")
+        return self
+
     def tool(self, name: str) -> Tool | None:
         """Return the tool of that name, or `None`."""
         return next((tool for tool in self.tools if tool.name == name), None)
+
+    @property
+    def its_price(self) -> Price | None:
+        """What its model costs, or `None` when nobody knows."""
+        return self.price or price_of(self.model)
 
     @cached_property
     def tools_json(self) -> bytes:
@@ -75,7 +101,8 @@ class Agent(BaseModel):
             self.prompt,
             self.model,
             self.tools_json.decode(),
-            json.dumps([tool.effect for tool in self.tools]),
+            json.dumps([(tool.effect, tool.permission) for tool in self.tools]),
             self.limits.model_dump_json(),
+            self.policy.model_dump_json(),
         ]
         return int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest()[:6], "big") or 1

@@ -2,17 +2,22 @@
 
 Half an answer is never acted on: without `message_stop` there is no answer, a tool's input must be complete JSON, and
 calls count only when the model stopped in order to make them. (The SDK's own accumulator is lenient on all three:
-`anthropic` 2.11, read 2026-11-20.) Nor is an answer whole that the model has paused: to go on, a request would have to
-end with it, and newer models refuse that. Shapes: raw message stream events of the same package.
+`anthropic` 2.11, read 2026-11-20.) Of an answer that a person has stopped, words are kept and calls are not. Nor is an
+answer whole that the model has paused: to go on, a request would have to end with it, and newer models refuse that.
+Shapes: raw message stream events of the same package.
 """
 
 import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from parley.core.arguments import arguments
 from parley.core.errors import ModelError, ModelFailure, refusal
-from parley.core.limits import MAX_BLOCKS_PER_ANSWER, MAX_INPUT_DEPTH
+from parley.core.limits import MAX_BLOCKS_PER_ANSWER
 from parley.core.value import Usage
+
+INTERRUPTED = "interrupted"
+"""Stop reason of an answer that was cut off because the run was stopped; no provider gives it."""
 
 DraftKind = Literal["agent.message", "agent.thinking", "agent.tool_use"]
 
@@ -57,12 +62,12 @@ class Draft:
         """
         try:
             value = json.loads("".join(self.parts) or "{}")
-            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # neither infinite nor half a character
         except (ValueError, RecursionError) as error:
             raise _broken(f"the input of tool '{self.name}' is not complete JSON") from error
-        if not isinstance(value, dict) or not _is_shallow(value, MAX_INPUT_DEPTH):
-            raise _broken(f"the input of tool '{self.name}' is not an object, or too deep")
-        return value
+        try:
+            return arguments(value)
+        except ValueError as error:
+            raise _broken(f"the input of tool '{self.name}' cannot be used: {error}") from error
 
     @property
     def whole(self) -> bool:
@@ -74,6 +79,11 @@ class Draft:
                 return self.done and bool(self.signature or self.redacted)
             case "agent.tool_use":
                 return self.done and bool(self.name and self.provider_id)
+
+    @property
+    def says(self) -> bool:
+        """Whether it is kept when its answer is over: whole, or text of which only the end is missing."""
+        return self.whole or (self.kind == "agent.message" and bool(self.text.strip()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +127,11 @@ class Accumulator:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise _broken("the model's stream has an event that makes no sense") from error
 
+    @property
+    def usage(self) -> Usage:
+        """What was used so far, as far as the stream has told."""
+        return Usage.model_validate(self._usage)
+
     def answer(self) -> Answer:
         """Return the whole answer.
 
@@ -134,10 +149,19 @@ class Accumulator:
             raise _broken("the model's answer has an unfinished block")
         if any(block.kind == "agent.tool_use" and not (block.whole and block.input is not None) for block in blocks):
             raise _broken("the model asked for a call without saying which")
-        kept = tuple(block for block in blocks if block.whole or (block.kind == "agent.message" and block.text.strip()))
+        kept = tuple(block for block in blocks if block.says)
         if len(kept) > MAX_BLOCKS_PER_ANSWER:
             raise _broken(f"the model's answer has more than {MAX_BLOCKS_PER_ANSWER} blocks")
-        return Answer(kept, self._stop_reason, Usage.model_validate(self._usage), self._model)
+        return Answer(kept, self._stop_reason, self.usage, self._model)
+
+    def interrupted(self, *, words: bool = True) -> Answer:
+        """Return what is kept of an answer that was stopped: whole blocks and the text so far, but no calls.
+
+        Without `words`, what it has cost is all that is kept.
+        """
+        blocks = [self._blocks[index] for index in sorted(self._blocks)] if words else []
+        kept = [block for block in blocks if block.says and block.kind != "agent.tool_use"]
+        return Answer(tuple(kept[:MAX_BLOCKS_PER_ANSWER]), INTERRUPTED, self.usage, self._model)
 
     def _take(self, event: dict[str, Any]) -> Piece | None:
         match event.get("type"):
@@ -215,8 +239,3 @@ def _broken(message: str) -> ModelError:
 def _clean(text: str) -> str:
     """Replace halves of characters, which cannot be stored."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _is_shallow(value: object, levels: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)

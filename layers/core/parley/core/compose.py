@@ -3,51 +3,49 @@
 Pure: ids and the time come from the caller's `Scribe`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, TypeVar
+import json
+from datetime import datetime, timedelta
+from typing import Any
 
+from parley.core import control as c
 from parley.core import event as e
 from parley.core import value as v
 from parley.core.agent import Agent
-from parley.core.answer import Answer, Draft
-from parley.core.compaction import summary_of
-from parley.core.errors import ModelError
-from parley.core.limits import MAX_RETRY_SECONDS, MAX_TOOL_OUTPUT_BYTES
-from parley.core.run import AskPerson, CallModel, CallTools, Compact, Fail, Finish, HandOver, Step, Wait, make_room
+from parley.core.binding import approval_id, binding
+from parley.core.limits import MAX_TOOL_OUTPUT_BYTES
+from parley.core.run import (
+    AskBudget,
+    AskPerson,
+    CallModel,
+    CallTools,
+    Cancel,
+    Close,
+    Compact,
+    Fail,
+    Finish,
+    HandOver,
+    Pause,
+    Step,
+    Wait,
+)
+from parley.core.scribe import Scribe
 from parley.core.session import Call, Run, Session
+from parley.core.spending import pausing, reservation, warnings
 from parley.core.tool import ToolOutcome
 
-E = TypeVar("E", bound=e.EventBase)
-
-
-@dataclass(frozen=True, slots=True)
-class Scribe:
-    """Writes events of one run: gives each its id, time, run and task."""
-
-    new_id: Callable[[str], str]
-    now: Callable[[], datetime]
-    run_id: str | None
-    task_id: str | None = None
-
-    def write(self, kind: type[E], *, id: str | None = None, at: datetime | None = None, **fields: Any) -> E:
-        """Make one event; `id` and `at` are given when they were fixed earlier."""
-        at = at or self.now()
-        return kind(
-            id=id or self.new_id("sevt"),
-            created_at=at,
-            processed_at=at,
-            run_id=self.run_id,
-            task_id=self.task_id,
-            **fields,
-        )
+CANCELLED = "The run was stopped before this call was made. It was not made."
+LEFT_UNKNOWN = "The run was stopped while this call was at work. Whether it happened is not known."
+EDITED = "A person changed the arguments, and the call was made with these:"
 
 
 def user_message(scribe: Scribe, content: v.Content, at: datetime | None = None) -> e.UserMessage:
     """Write a message that has just come in."""
-    blocks = (v.TextBlock(text=content),) if isinstance(content, str) else content
-    return scribe.write(e.UserMessage, at=at, content=blocks)
+    return scribe.write(e.UserMessage, at=at, content=blocks(content))
+
+
+def blocks(content: v.Content) -> tuple[v.Block, ...]:
+    """Write what a person says as blocks."""
+    return (v.TextBlock(text=content),) if isinstance(content, str) else content
 
 
 def opening(scribe: Scribe, agent: Agent, message: e.UserMessage, epoch: int) -> list[e.Event]:
@@ -76,24 +74,51 @@ def taking_over(scribe: Scribe, epoch: int) -> list[e.Event]:
     ]
 
 
-def announcement(scribe: Scribe, step: Step, run: Run, session_id: str, agent: Agent) -> list[e.Event]:
-    """Write what must be in the log before the step is acted on."""
+def announcement(scribe: Scribe, step: Step, session: Session, agent: Agent) -> list[e.Event]:
+    """Write what must be in the log before the step is acted on; a warning stands beside the facts that it is about."""
+    run = session.run
+    if run is None or isinstance(step, Wait):
+        return []
+    return [*warnings(scribe, session, agent), *_announced(scribe, step, session, run, agent)]
+
+
+def _announced(scribe: Scribe, step: Step, session: Session, run: Run, agent: Agent) -> list[e.Event]:
     match step:
-        case CallModel() | Compact() | Wait():
+        case Wait():
             return []
+        case CallModel() | Compact():
+            return reservation(scribe, session, agent)
         case CallTools():
-            return [_intent(scribe, call, session_id, agent) for call in step.calls if _effect(call, agent) != "read"]
+            return [_intent(scribe, call, session.id, agent) for call in step.calls if _effect(call, agent) != "read"]
+        case AskBudget():
+            return pausing(scribe, step)
         case AskPerson():
             waiting = v.StopReason(type="requires_action", event_ids=tuple(call.id for call in step.calls))
-            unknown = [
-                scribe.write(e.ToolOutcomeUnknown, tool_use_id=call.id, attempt=call.attempt)
-                for call in step.interrupted
-            ]
-            return [*unknown, scribe.write(e.StatusIdle, stop_reason=waiting)]
+            unknown = [_unknown(scribe, call) for call in step.interrupted]
+            asked = [_asked(scribe, call, run, session.id, agent) for call in step.unasked]
+            return [*unknown, *asked, scribe.write(e.StatusIdle, stop_reason=waiting)]
+        case Pause():
+            held = v.StopReason(type="requires_action", event_ids=(step.suspension,))
+            return [scribe.write(e.StatusIdle, stop_reason=held)]
         case HandOver():
             return [scribe.write(e.StatusRescheduled, reason="handed_over")]
-        case Finish() | Fail():
+        case Finish() | Fail() | Cancel():
             return closing_events(scribe, step, run)
+
+
+def _asked(scribe: Scribe, call: Call, run: Run, session_id: str, agent: Agent) -> c.ApprovalRequested:
+    policy = agent.policy
+    return scribe.write(
+        c.ApprovalRequested,
+        approval_id=approval_id(session_id, call.id),
+        tool_use_id=call.id,
+        name=call.name,
+        input=call.input,
+        binding=binding(call.name, call.input),
+        plan_id=run.plan.id if run.plan else None,
+        expires_at=scribe.now() + timedelta(seconds=policy.approval_seconds) if policy.approval_seconds else None,
+        on_expire=policy.on_expire,
+    )
 
 
 def _unknown(scribe: Scribe, call: Call) -> e.ToolOutcomeUnknown:
@@ -121,104 +146,35 @@ def _effect(call: Call, agent: Agent) -> str:
     return call.effect or (tool.effect if tool else "read")
 
 
-def closing_events(scribe: Scribe, step: Finish | Fail, run: Run) -> list[e.Event]:
-    """Write the end of a run."""
+def closing_events(scribe: Scribe, step: Close, run: Run) -> list[e.Event]:
+    """Write the end of a run; of one that is stopped, first what has become of its calls."""
     spent: dict[str, Any] = {
         "usage": run.usage,
+        "cost": run.cost,
         "duration_ms": max(0, round((scribe.now() - run.started_at).total_seconds() * 1000)),
     }
-    if isinstance(step, Finish):
-        idle = v.StopReason(type="end_turn")
-        closed: e.Event = scribe.write(e.RunFinished, status=step.status, stop_reason=step.stop_reason, **spent)
-    else:
-        idle = v.StopReason(type="refusal" if step.code == "model_refused" else "retries_exhausted")
-        closed = scribe.write(e.RunFailed, code=step.code, message=step.message, retryable=step.retryable, **spent)
-    return [closed, scribe.write(e.StatusIdle, stop_reason=idle)]
+    idle, closed = v.StopReason(type="end_turn"), list[e.Event]()
+    match step:
+        case Finish():
+            closed = [scribe.write(e.RunFinished, status=step.status, stop_reason=step.stop_reason, **spent)]
+        case Fail():
+            idle = v.StopReason(type="refusal" if step.code == "model_refused" else "retries_exhausted")
+            why: dict[str, Any] = {"code": step.code, "message": step.message, "retryable": step.retryable}
+            closed = [scribe.write(e.RunFailed, **why, **spent)]
+        case Cancel():
+            left = [_left(scribe, call) for call in run.calls if call.state != "settled"]
+            closed = [*left, scribe.write(c.RunCancelled, reason=step.reason, **spent)]
+    return [*closed, scribe.write(e.StatusIdle, stop_reason=idle)]
 
 
-def answer_events(scribe: Scribe, agent: Agent, answer: Answer, began: datetime, ids: dict[int, str]) -> list[e.Event]:
-    """Write a whole answer; `ids` holds the ids that its blocks got with their first delta."""
-    start = scribe.write(e.ModelRequestStart, at=began)
-    author = v.Author(agent_id=agent.id, name=agent.name or agent.id, model=answer.model or agent.model)
-    blocks = [_block(scribe, author, block, ids.get(block.key)) for block in answer.blocks]
-    end = _request_end(scribe, start, usage=answer.usage, stop_reason=answer.stop_reason)
-    return [start, *blocks, end]
+def _left(scribe: Scribe, call: Call) -> e.AgentToolResult:
+    return no_result(scribe, call, CANCELLED if call.state == "requested" else LEFT_UNKNOWN)
 
 
-def compaction_events(
-    scribe: Scribe, answer: Answer, began: datetime, step: Compact, session: Session
-) -> list[e.Event]:
-    """Write a summary of the beginning of the context.
-
-    Raises:
-        ModelError: the answer holds none.
-    """
-    start = scribe.write(e.ModelRequestStart, at=began)
-    summary, tokens = summary_of(answer, session.context[: step.replaced]), session.context_tokens
-    compacted = scribe.write(e.ContextCompacted, summary=summary, replaced=step.replaced, context_tokens=tokens)
-    return [start, compacted, _request_end(scribe, start, usage=answer.usage, stop_reason=answer.stop_reason)]
-
-
-def _block(scribe: Scribe, author: v.Author, block: Draft, id: str | None) -> e.Event:
-    match block.kind:
-        case "agent.message":
-            return scribe.write(e.AgentMessage, id=id, content=(v.TextBlock(text=block.text),), author=author)
-        case "agent.thinking":
-            text, signature = block.text, block.signature
-            return scribe.write(e.AgentThinking, id=id, thinking=text, signature=signature, redacted=block.redacted)
-        case "agent.tool_use":
-            name, provider_id = block.name, block.provider_id
-            return scribe.write(e.AgentToolUse, id=id, name=name, input=block.input, provider_id=provider_id)
-
-
-def _request_end(
-    scribe: Scribe, start: e.ModelRequestStart, *, usage: v.Usage, stop_reason: str | None
-) -> e.ModelRequestEnd:
-    ended = scribe.now()
-    return scribe.write(
-        e.ModelRequestEnd,
-        at=ended,
-        model_request_start_id=start.id,
-        model_usage=usage,
-        stop_reason=stop_reason,
-        is_error=stop_reason is None,
-        duration_ms=max(0, round((ended - start.created_at).total_seconds() * 1000)),
-    )
-
-
-_ERROR_TYPES = {
-    "overloaded": "model_overloaded_error",
-    "rate_limited": "model_rate_limited_error",
-    "request_failed": "model_request_failed_error",
-    "refused_request": "model_request_failed_error",
-    "no_access": "model_request_failed_error",
-    "context_full": "model_request_failed_error",
-    "cut_short": "model_request_failed_error",
-}
-
-
-def failure_events(scribe: Scribe, error: ModelError, began: datetime, session: Session, agent: Agent) -> list[e.Event]:
-    """Write a model call that gave no answer, and whether another follows."""
-    run = session.run
-    assert run is not None, "only a run asks the model"  # noqa: S101 - narrows a type
-    start = scribe.write(e.ModelRequestStart, at=began)
-    end = _request_end(scribe, start, usage=v.Usage(), stop_reason=None)
-    again = error.retryable and run.failures < agent.limits.max_model_retries
-    if error.failure == "context_full":
-        full = run.model_copy(update={"too_long": run.too_long + 1})
-        again = isinstance(make_room(session, full, agent.limits), Compact)
-    retry_status = "retrying" if again else ("exhausted" if error.retryable else "terminal")
-    detail = v.ErrorDetail(
-        type=_ERROR_TYPES[error.failure],
-        message=error.message,
-        retry_status=v.RetryStatus.model_validate({"type": retry_status}),
-        code=error.code,
-    )
-    events: list[e.Event] = [start, end, scribe.write(e.SessionError, error=detail)]
-    if again and error.retryable:
-        wait = max(min(error.retry_after_seconds or 0, MAX_RETRY_SECONDS), min(0.5 * 2**run.failures, 8.0))
-        events.append(scribe.write(e.StatusRescheduled, reason="model_retry", after_seconds=wait))
-    return events
+def no_result(scribe: Scribe, call: Call | e.AgentToolUse, why: str) -> e.AgentToolResult:
+    """Write, as an error that the model reads, why nobody makes a call."""
+    content = (v.TextBlock(text=why),)
+    return scribe.write(e.AgentToolResult, tool_use_id=call.id, name=call.name, content=content, is_error=True)
 
 
 def result_event(scribe: Scribe, call: Call, outcome: ToolOutcome, duration_ms: int) -> e.Event:
@@ -229,10 +185,19 @@ def result_event(scribe: Scribe, call: Call, outcome: ToolOutcome, duration_ms: 
         e.AgentToolResult,
         tool_use_id=call.id,
         name=call.name,
-        content=(v.TextBlock(text=_cut(outcome.text)),),
+        content=told(call, _cut(outcome.text)),
         is_error=outcome.status == "error",
         duration_ms=duration_ms,
     )
+
+
+def told(call: Call, text: str) -> tuple[v.TextBlock, ...]:
+    """Write a result as the model reads it; of a call that a person has edited, it learns with what it was made."""
+    said = v.TextBlock(text=text)
+    if not call.edited:
+        return (said,)
+    arguments = json.dumps(call.input, ensure_ascii=False)
+    return (v.TextBlock(text=f"{EDITED} {arguments}"), said)
 
 
 def _cut(text: str) -> str:

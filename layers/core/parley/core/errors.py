@@ -5,7 +5,10 @@
     ├── Unauthorized               unauthorized             401   no key, or not the right one
     ├── NotFound                   *_not_found              404   unknown, deleted, expired, or somebody else's
     ├── Conflict                   (given)                  409   well-formed, but not now
-    │   └── SessionBusy            session_busy             409
+    │   ├── SessionBusy            session_busy             409
+    │   │   └── SessionSuspended   session_suspended        409
+    │   └── SessionArchived        session_archived         409
+    ├── Gone                       (given)                  410   it was there, and its time is over
     ├── TooLarge                   too_large                413
     ├── Invalid                    invalid_input            422   well-formed, but not acceptable
     │   └── IdempotencyMismatch    idempotency_mismatch     422
@@ -73,8 +76,37 @@ class SessionBusy(Conflict):
     def __init__(self, session_id: str, run_id: str, *, waits_for_person: bool = False) -> None:
         then = "Wait until it has finished, or POST …/events: messages sent there wait for their turn."
         if waits_for_person:
-            then = "It waits for a person's word on an interrupted tool call: POST …/tool_calls/{id}/outcome."
+            then = (
+                "It waits for a person: see GET …/approvals. If its budget is reached, raise that with "
+                "POST /v1/sessions/{id}. Or POST …/runs/{id}/cancel."
+            )
         super().__init__(f"Session '{session_id}' is busy with run '{run_id}'. {then}")
+
+
+class SessionSuspended(SessionBusy):
+    """A person holds the session; messages may wait for its turn."""
+
+    code = "session_suspended"
+
+    def __init__(self, session_id: str) -> None:
+        then = "POST …/resume lets it go on; messages sent to POST …/events wait until then."
+        Conflict.__init__(self, f"Session '{session_id}' is suspended. {then}")
+
+
+class SessionArchived(Conflict):
+    """The session can only be read, forked and deleted."""
+
+    code = "session_archived"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"Session '{session_id}' is archived. POST …/fork makes one like it that goes on.")
+
+
+class Gone(ParleyError):
+    """The time for it is over."""
+
+    status = 410
+    code = "gone"
 
 
 class TooLarge(ParleyError):

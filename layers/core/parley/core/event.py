@@ -11,19 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from parley.core import control as c
 from parley.core.tool import Effect
-from parley.core.value import Author, Block, ErrorDetail, StopReason, TextBlock, Timestamp, Usage, Value
-
-
-class EventBase(Value):
-    """What every event has."""
-
-    id: str
-    seq: int = 0
-    created_at: Timestamp
-    processed_at: Timestamp | None = None
-    run_id: str | None = None
-    task_id: str | None = None
+from parley.core.value import Author, Block, ErrorDetail, StopReason, TextBlock, Usage
+from parley.core.value import EventBase as EventBase
 
 
 class UserMessage(EventBase):
@@ -117,6 +108,8 @@ class ModelRequestEnd(EventBase):
     is_error: bool = False
     stop_reason: str | None = None
     duration_ms: int | None = None
+    cost: int | None = None
+    """Micro-dollars, as priced when it was written; none without a price."""
 
 
 class ContextCompacted(EventBase):
@@ -152,6 +145,7 @@ class RunFinished(EventBase):
     status: Literal["completed", "completed_with_errors"]
     stop_reason: str
     usage: Usage = Usage()
+    cost: int = 0
     duration_ms: int = 0
 
 
@@ -163,6 +157,7 @@ class RunFailed(EventBase):
     message: str
     retryable: bool = False
     usage: Usage = Usage()
+    cost: int = 0
     duration_ms: int = 0
 
 
@@ -202,6 +197,8 @@ class SessionDeleted(EventBase):
 
 Event = Annotated[
     UserMessage
+    | c.UserInterrupt
+    | c.UserToolConfirmation
     | AgentMessage
     | AgentThinking
     | AgentToolUse
@@ -209,6 +206,15 @@ Event = Annotated[
     | ToolIntended
     | ToolOutcomeUnknown
     | ToolOutcomeDecided
+    | c.ApprovalRequested
+    | c.ApprovalDecided
+    | c.ApprovalExpired
+    | c.PlanProposed
+    | c.PlanApproved
+    | c.PlanRejected
+    | c.BudgetReserved
+    | c.BudgetWarning
+    | c.BudgetReached
     | ModelRequestStart
     | ModelRequestEnd
     | ContextCompacted
@@ -216,10 +222,17 @@ Event = Annotated[
     | RunClaimed
     | RunFinished
     | RunFailed
+    | c.RunCancelled
     | StatusIdle
     | StatusRunning
     | StatusRescheduled
     | SessionError
+    | c.SessionUpdated
+    | c.SessionSuspended
+    | c.SessionResumed
+    | c.SessionTerminated
+    | c.CheckpointCreated
+    | c.SessionRestored
     | SessionDeleted,
     Field(discriminator="type"),
 ]

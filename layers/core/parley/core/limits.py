@@ -33,8 +33,8 @@ MAX_CONTEXT_IMAGE_BYTES = 16 * 1000 * 1000
 MAX_TOOL_OUTPUT_BYTES = 256 * 1024
 """UTF-8 bytes of one tool's output that reach the model; the rest is cut and said to be cut."""
 
-MAX_BLOCKS_PER_ANSWER = 31
-"""Blocks of one model answer: an entry holds 64 events, and has room for the answer with an intent for every call."""
+MAX_BLOCKS_PER_ANSWER = 28
+"""Blocks of one model answer: an entry holds 64 events, the answer with its plan and an intent for every call."""
 
 MAX_INPUT_DEPTH = 100
 """Levels of nesting in a call's arguments."""

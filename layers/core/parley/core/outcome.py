@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from parley.core import event as e
-from parley.core import value as v
-from parley.core.compose import Scribe
-from parley.core.errors import Conflict, NotFound
-from parley.core.session import Call, Session
+from parley.core.compose import no_result, told
+from parley.core.errors import Conflict
+from parley.core.scribe import Scribe
+from parley.core.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ def decide(scribe: Scribe, session: Session, call_id: str, word: Word, decided_b
         NotFound: no open run has such a call.
         Conflict: its outcome is not unknown, or another attempt's is.
     """
-    call = _call(session, call_id)
+    call = session.call(call_id)
     if call.state != "unknown":
         raise Conflict(f"The outcome of tool call '{call_id}' is not unknown.", code="outcome_not_unknown")
     if word.attempt != call.attempt:
@@ -39,17 +39,7 @@ def decide(scribe: Scribe, session: Session, call_id: str, word: Word, decided_b
     )
     if word.outcome == "retry":
         return [decided]
-    happened = word.outcome == "happened"
-    block = v.TextBlock(text=(word.result or "It happened.") if happened else DID_NOT_HAPPEN)
-    answered = scribe.write(
-        e.AgentToolResult, tool_use_id=call_id, name=call.name, content=(block,), is_error=not happened
-    )
-    return [decided, answered]
-
-
-def _call(session: Session, call_id: str) -> Call:
-    calls = session.run.calls if session.run and session.run.open else ()
-    for call in calls:
-        if call.id == call_id:
-            return call
-    raise NotFound("tool call", call_id)
+    if word.outcome == "did_not_happen":
+        return [decided, no_result(scribe, call, DID_NOT_HAPPEN)]
+    content = told(call, word.result or "It happened.")
+    return [decided, scribe.write(e.AgentToolResult, tool_use_id=call_id, name=call.name, content=content)]

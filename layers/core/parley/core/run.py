@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from parley.core.agent import Agent
+from parley.core.budget import Level, reached
 from parley.core.compaction import replaceable
+from parley.core.control import CancelReason
 from parley.core.errors import CONTEXT_FULL
 from parley.core.limits import Limits
 from parley.core.session import Call, Run, Session
@@ -42,11 +44,32 @@ class CallTools:
 
 @dataclass(frozen=True, slots=True)
 class AskPerson:
-    """Wait for a person's word on these calls; `interrupted` are those whose outcome has just become unknown."""
+    """Wait for a person's word on these calls.
+
+    `interrupted` are those whose outcome has just become unknown, `unasked` those that nobody was asked to approve yet.
+    """
 
     ends_drive: ClassVar[bool] = True
     calls: tuple[Call, ...]
     interrupted: tuple[Call, ...] = ()
+    unasked: tuple[Call, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Begin nothing until the session is resumed; `suspension` is the event that suspended it."""
+
+    ends_drive: ClassVar[bool] = True
+    suspension: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskBudget:
+    """Wait at a cap until it is raised, or the agent's next day; `reached` is what nobody was told yet."""
+
+    ends_drive: ClassVar[bool] = True
+    reached: Level | None = None
+    why: Literal["spent", "not_priced"] = "spent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +105,19 @@ class Fail:
     retryable: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Close the run because it was to stop."""
+
+    ends_drive: ClassVar[bool] = True
+    reason: CancelReason
+
+
 MAX_TOO_LONG = 2
 """Refusals in a row because of length that are tried to mend: of an answer, and of the summary."""
 
-Close = Finish | Fail
-Step = CallModel | Compact | CallTools | AskPerson | Wait | HandOver | Close
+Close = Finish | Fail | Cancel
+Step = CallModel | Compact | CallTools | AskPerson | AskBudget | Pause | Wait | HandOver | Close
 
 
 def next_step(session: Session, agent: Agent, seconds_left: float = math.inf) -> Step:
@@ -95,7 +126,9 @@ def next_step(session: Session, agent: Agent, seconds_left: float = math.inf) ->
     A driver that has not made a step of progress yet tries, however short its time: one that hands over what it was
     handed would do so for ever.
     """
-    step = _needed(session, agent)
+    step = _within(_needed(session, agent), session, agent)
+    if session.suspended and not step.ends_drive:
+        return Pause(session.suspension)
     progressed = session.run is not None and session.run.claims == 0
     return HandOver() if progressed and seconds_left < _seconds_for(step, agent) else step
 
@@ -108,14 +141,36 @@ def _seconds_for(step: Step, agent: Agent) -> float:
             tools = [agent.tool(call.name) for call in step.calls]
             limit = agent.limits.tool_timeout_seconds
             return max((tool.timeout_seconds or limit for tool in tools if tool), default=0.0)
-        case AskPerson() | Wait() | HandOver() | Finish() | Fail():
+        case AskPerson() | AskBudget() | Pause() | Wait() | HandOver() | Finish() | Fail() | Cancel():
             return -math.inf  # even when the time is up
+
+
+def _within(step: Step, session: Session, agent: Agent) -> Step:
+    """Hold what a step would start to the budget: at a cap it waits; below it, no more calls begin than are left."""
+    budget = session.budget_of(agent)
+    match step:
+        case CallModel() | Compact():
+            if session.run and session.run.full:
+                return AskBudget()
+            if budget.max_cost is not None and agent.its_price is None:
+                return AskBudget(Level("max_cost", budget.max_cost, session.spent.cost), "not_priced")
+            full = reached(budget, session.spent, "model")
+            return AskBudget(full) if full else step
+        case CallTools():
+            if full := reached(budget, session.spent, "tools"):
+                return AskBudget(full)
+            left = None if budget.max_calls is None else budget.max_calls - session.spent.calls
+            return CallTools(step.calls[:left])
+        case _:
+            return step
 
 
 def _needed(session: Session, agent: Agent) -> Step:
     run = session.run
     if run is None or not run.open or run.parked:
         return Wait()
+    if run.cancel:
+        return Cancel(run.cancel)
     if gave_up := _gives_up(run, agent.limits):
         return gave_up
     if run.calls:
@@ -125,6 +180,8 @@ def _needed(session: Session, agent: Agent) -> Step:
             return Fail("step_limit", f"The run reached its limit of {agent.limits.max_steps} steps.")
         case None:
             return _ask_model(session, run, agent.limits)
+        case "interrupted":
+            return Cancel("interrupted")
         case "refusal":
             return Fail("model_refused", "The model refused to answer.")
         case "model_context_window_exceeded":
@@ -167,12 +224,18 @@ def _gives_up(run: Run, limits: Limits) -> Fail | None:
 
 def _next_calls(run: Run) -> Step:
     """An interrupted read or idempotent call is made again; a non-idempotent one never without a person's word."""
-    ready = tuple(call for call in run.calls if call.state == "requested" or _may_repeat(call))
+    waiting = tuple(call for call in run.calls if call.waits)
+    held = bool(waiting) and run.plan is not None and run.plan.whole
+    ready = tuple(call for call in run.calls if _is_ready(call) and not held)
     if ready:
         return CallTools(ready)
     interrupted = tuple(call for call in run.calls if call.state == "intended")
-    unknown = tuple(call for call in run.calls if call.state in ("intended", "unknown"))
-    return AskPerson(unknown, interrupted)
+    calls = tuple(call for call in run.calls if call.state in ("intended", "unknown") or call.waits)
+    return AskPerson(calls, interrupted, tuple(call for call in waiting if call.approval is None))
+
+
+def _is_ready(call: Call) -> bool:
+    return call.may_run if call.state == "requested" else _may_repeat(call)
 
 
 def _may_repeat(call: Call) -> bool:

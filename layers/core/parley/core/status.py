@@ -12,10 +12,20 @@ Phase = Literal[
     "completed",
     "completed_with_errors",
     "error",
+    "interrupted",
+    "suspended",
+    "archived",
     "deleted",
 ]
 RunStatus = Literal[
-    "planning", "executing", "executing_queued", "waiting_approval", "completed", "completed_with_errors", "error"
+    "planning",
+    "executing",
+    "executing_queued",
+    "waiting_approval",
+    "completed",
+    "completed_with_errors",
+    "error",
+    "interrupted",
 ]
 SessionStatus = Literal["idle", "running", "rescheduling", "terminated"]
 State = Literal["created", "active", "suspended", "completed", "failed"]
@@ -32,6 +42,9 @@ class Status(NamedTuple):
 OPEN: frozenset[Phase] = frozenset({"planning", "executing", "rescheduling", "waiting"})
 """A run is open: what a row says may lag behind the log. (`queued` is never stored: messages wait beside the log.)"""
 
+AT_REST: frozenset[Phase] = frozenset({"waiting", "suspended", "archived"})
+"""Messages that wait are not what the session is about: a person has to do something first."""
+
 STATUS: dict[Phase, Status] = {
     "created": Status(None, "idle", "created"),
     "queued": Status("executing_queued", "running", "active"),
@@ -42,5 +55,8 @@ STATUS: dict[Phase, Status] = {
     "completed": Status("completed", "idle", "active"),
     "completed_with_errors": Status("completed_with_errors", "idle", "active"),
     "error": Status("error", "idle", "active"),
+    "interrupted": Status("interrupted", "idle", "active"),
+    "suspended": Status(None, "idle", "suspended"),
+    "archived": Status(None, "terminated", "completed"),
     "deleted": Status(None, "terminated", "completed"),
 }

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 Effect = Literal["read", "idempotent", "non_idempotent"]
 """What doing it twice means: nothing at all; the same as once, given the same key; or twice the effect."""
 
+Permission = Literal["always_allow", "always_ask", "auto"]
+"""Whether a person is asked before a call: never, always, or as the level of autonomy has it for the tool's effect."""
+
 NAME_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
 
 
@@ -57,6 +60,7 @@ class Tool:
     arguments: type[BaseModel]
     context_parameter: str | None
     timeout_seconds: float | None = None
+    permission: Permission = "auto"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the function returns
         """Call the plain function, as in a test of yours."""
@@ -94,26 +98,28 @@ class Tool:
 def tool(function: Callable[..., Any], /) -> Tool: ...
 @overload
 def tool(
-    *, effect: Effect = ..., name: str | None = ..., timeout_seconds: float | None = ...
+    *, effect: Effect = ..., permission: Permission = ..., name: str | None = ..., timeout_seconds: float | None = ...
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 def tool(
     function: Callable[..., Any] | None = None,
     /,
     *,
     effect: Effect = "non_idempotent",
+    permission: Permission = "auto",
     name: str | None = None,
     timeout_seconds: float | None = None,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a function: schema from its type hints, description from its docstring.
 
     `effect` is what Parley may do after a crash: `read` and `idempotent` calls are made again, a
-    `non_idempotent` one (the default) never without a person's word.
+    `non_idempotent` one (the default) never without a person's word. `permission` is whether a person is asked first.
 
     Raises:
-        TypeError: the effect is none of the three; a parameter has no type hint, or is not a plain named one.
+        TypeError: effect or permission is none of the three; a parameter has no type hint, or is not a plain named one.
     """
-    if effect not in typing.get_args(Effect):
-        raise TypeError(f"effect='{effect}' is not one of {', '.join(typing.get_args(Effect))}.")
+    for said, value, words in (("effect", effect, Effect), ("permission", permission, Permission)):
+        if value not in typing.get_args(words):
+            raise TypeError(f"{said}='{value}' is not one of {', '.join(typing.get_args(words))}.")
 
     def make(function: Callable[..., Any]) -> Tool:
         arguments, context_parameter = _arguments(function)
@@ -125,6 +131,7 @@ def tool(
             arguments=arguments,
             context_parameter=context_parameter,
             timeout_seconds=timeout_seconds,
+            permission=permission,
         )
 
     return make if function is None else make(function)

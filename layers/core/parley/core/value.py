@@ -93,6 +93,11 @@ class StopReason(Value):
     type: Literal["end_turn", "requires_action", "retries_exhausted", "budget_reached", "refusal"]
     event_ids: tuple[str, ...] | None = None
 
+    @property
+    def parks(self) -> bool:
+        """Whether the run is still open, and waits for a person."""
+        return self.type in ("requires_action", "budget_reached")
+
 
 class RetryStatus(Value):
     """Whether Parley tries again by itself."""
@@ -107,3 +112,14 @@ class ErrorDetail(Value):
     message: str
     retry_status: RetryStatus
     code: str = ""
+
+
+class EventBase(Value):
+    """What every event has."""
+
+    id: str
+    seq: int = 0
+    created_at: Timestamp
+    processed_at: Timestamp | None = None
+    run_id: str | None = None
+    task_id: str | None = None
