@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 from parley.core import event as e
-from parley.core.compose import Scribe, user_message
+from parley.core.compose import user_message
 from parley.core.delta import Output
 from parley.core.errors import Unavailable
 from parley.core.limits import MAX_BLOCKS_PER_ANSWER, MAX_INPUT_BYTES, MAX_TOOL_OUTPUT_BYTES
+from parley.core.scribe import Scribe
 from parley.core.tool import ToolContext, ToolOutcome
 from parley.core.value import Content, text_of
 from parley.engine import Engine
@@ -151,7 +152,7 @@ async def test_results_that_come_together_may_be_more_than_an_item_and_a_transac
 
     log = await other.log()
     results = only(e.AgentToolResult, log)
-    assert sum(len(text_of(each.content)) for each in results) > 1.9 * TRANSACTION_BYTES
+    assert sum(len(text_of(each.content)) for each in results) > 1.7 * TRANSACTION_BYTES
     assert sorted(text_of(each.content) for each in results) == sorted(outputs.values())
     assert largest(one.table.writes) < 40_000
     assert only(e.RunFinished, log)[0].status == "completed"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from parley.adapters.dynamodb import TABLE_PROPERTIES
 from parley.core.errors import TooLarge
-from parley.ports import Absent, ConditionFailed, Delete, Item, Key, Match, Op, Put, Table, Update
+from parley.ports import Absent, AtMost, ConditionFailed, Delete, Item, Key, Match, Op, Put, Table, Update
 
 from tests import template
 from tests.contract.backends import ManualClock
@@ -178,6 +178,37 @@ async def test_match_fails_when_one_attribute_differs(table: Table, wanted: dict
 
     assert found == {0: before}
     assert await table.get(KEY) == before
+
+
+@pytest.mark.parametrize("value", [5, 6, 10**15])
+async def test_at_most_lets_a_number_pass_that_is_no_larger(table: Table, value: int) -> None:
+    await table.write(Put(item(n=5)))
+
+    await table.write(Update(KEY, add={"n": 2}, condition=AtMost("n", value)))
+
+    assert await table.get(KEY) == item(n=7)
+
+
+@pytest.mark.parametrize("value", [4, 0, -1])
+async def test_at_most_refuses_a_number_that_is_larger(table: Table, value: int) -> None:
+    await table.write(Put(item(n=5)))
+
+    found = await refused(table, Put(item(OTHER)), Update(KEY, add={"n": 2}, condition=AtMost("n", value)))
+
+    assert found == {1: item(n=5)}
+    assert await table.get(OTHER) is None
+
+
+@pytest.mark.parametrize("before", [None, item(other=1)], ids=["no item", "no attribute"])
+async def test_a_number_that_is_missing_counts_as_zero(table: Table, before: Item | None) -> None:
+    if before:
+        await table.write(Put(before))
+
+    found = await refused(table, Update(KEY, add={"n": 2}, condition=AtMost("n", -1)))
+    await table.write(Update(KEY, add={"n": 2}, condition=AtMost("n", 0)))
+
+    assert found == {0: before}
+    assert await table.get(KEY) == (before or item()) | {"n": 2}
 
 
 @pytest.mark.parametrize("wanted", [{"number": True}, {"flag": 1}], ids=repr)
@@ -395,3 +426,19 @@ def test_the_template_describes_the_table_that_the_adapter_expects() -> None:
     deployed = template.table_properties()
 
     assert {name: deployed.get(name) for name in TABLE_PROPERTIES} == TABLE_PROPERTIES
+
+
+# --- a row that people change while a driver may take it -------------------------------------------------------------
+
+
+async def test_a_revision_lets_the_first_of_two_changes_win_and_a_later_one_be_seen(table: Table) -> None:
+    as_read, edited = Match({"id": "m", "revision": None}), Match({"id": "m", "revision": 1})
+    await table.write(Put(item(id="m", body=b"1"), Absent()))
+
+    await table.write(Put(item(id="m", body=b"2", revision=1), as_read))
+    late = [await refused(table, op) for op in (Put(item(id="m"), as_read), Delete(KEY, as_read))]
+    await table.write(Delete(KEY, edited))
+
+    assert late == [{0: item(id="m", body=b"2", revision=1)}] * 2
+    assert await refused(table, Put(item(id="m", revision=2), edited)) == {0: None}
+    assert await table.get(KEY) is None

@@ -12,11 +12,17 @@ from pathlib import Path
 import pytest
 from parley.adapters.dynamodb import DynamoTable
 from parley.adapters.sqlite import SqliteTable
+from parley.core import control as c
 from parley.ports import Absent, ConditionFailed, Key, Put, Table, Update
+from parley.store import Ref, SlotTaken, Store
+from parley.store.keys import allowance
 
+from tests import build
 from tests.contract import backends, racers
 from tests.contract.backends import ManualClock
 from tests.contract.racers import COUNTER, ROUNDS, SLOTS, TWIN
+from tests.fakes.blobs import MemoryBlobs
+from tests.fakes.ids import CountingIds
 
 pytestmark = pytest.mark.anyio
 
@@ -113,6 +119,37 @@ async def test_a_refused_write_leaves_those_beside_it_alone(tables: list[Table])
     assert all(isinstance(outcome, ConditionFailed) for outcome in outcomes[1::2])
     assert len((await table.query("P")).items) == 22
     assert await table.get(Key("P", "y")) is None
+
+
+async def test_no_more_of_a_day_is_set_aside_than_there_is(tables: list[Table]) -> None:
+    async def drive(n: int, table: Table) -> bool:
+        store = Store.over(table, MemoryBlobs(), ManualClock(), CountingIds())
+        ref = Ref("acme", f"sesn_{n}")
+        claim = await store.claims.begin(ref, build.agent(), "Hi", new=build.head(ref))
+        start.release()
+        await all_have_begun.wait()
+        try:
+            reserved = build.event(c.BudgetReserved, amount=100, day=day, cap=200)
+            await store.drives.append(claim, claim.session, [reserved])
+        except SlotTaken:
+            [reached] = await store.log.tail(ref, claim.session.seq)
+            assert isinstance(reached, c.BudgetReached)
+            assert (reached.scope, reached.spent) == ("agent", 200)
+            return False
+        return True
+
+    day = ManualClock().now().date().isoformat()
+    start, all_have_begun = asyncio.Semaphore(0), asyncio.Event()
+    drivers = [asyncio.create_task(drive(n, table)) for n, table in enumerate(tables)]
+    for _ in drivers:
+        await start.acquire()
+    all_have_begun.set()
+    began = await asyncio.gather(*drivers)
+
+    counter = await tables[0].get(allowance("acme", "bank", day))
+    assert sum(began) == 2
+    assert counter is not None
+    assert counter["spent"] == 200
 
 
 async def test_threads_with_event_loops_of_their_own_may_share_a_file(tmp_path: Path, clock: ManualClock) -> None:

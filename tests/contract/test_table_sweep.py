@@ -1,8 +1,9 @@
 """Sweeps on every table: the store's longest chain of reads and writes, where one table might differ from another."""
 
 import pytest
-from parley.core.compose import Scribe, user_message
+from parley.core.compose import user_message
 from parley.core.errors import NotFound
+from parley.core.scribe import Scribe
 from parley.ports import Delete, Item, Table
 from parley.store import Claim, Ref, Store
 from parley.store.sweep import SECOND_PASS_MS

@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 from parley.core import event as e
-from parley.core.compose import Scribe
 from parley.core.errors import Fenced, NotFound, SessionBusy
 from parley.core.outcome import Word, decide
+from parley.core.scribe import Scribe
 from parley.core.tool import ToolOutcome
 from parley.deadline import Deadline
 from parley.ports import ConditionFailed
 from parley.store import Lock, SlotTaken
 from parley.store.rows import run_row
+from parley.store.words import Word as Said
 from parley.store.work import work
 
 from tests.build import REF, Stage, answer, answered, asked, event, idle, only, said, types
@@ -128,15 +129,16 @@ async def test_a_persons_word_lets_anybody_take_over_at_once(stage: Stage) -> No
 async def test_of_two_words_at_once_one_counts(stage: Stage) -> None:
     call_id = await stage.park()
     held, session = await lock(stage), await stage.session()
+    head = await stage.store.sessions.head(REF)
 
     def word(outcome: e.OutcomeWord) -> Any:
         scribe = Scribe(stage.ids.new, stage.clock.now, held.run)
         words = decide(scribe, session, call_id, Word(outcome), "ann")
-        return stage.store.drives.wake(REF, held, session, words)
+        return stage.store.words.put(Said.of(REF, head, session, words), held, lock={})
 
     results = await asyncio.gather(word("happened"), word("did_not_happen"), return_exceptions=True)
 
-    assert len([result for result in results if isinstance(result, tuple)]) == 1
+    assert len([result for result in results if result is None]) == 1
     assert any(isinstance(result, SlotTaken | ConditionFailed) for result in results)
     assert len(only(e.ToolOutcomeDecided, await stage.log())) == 1
 
@@ -162,7 +164,8 @@ async def test_a_word_given_while_the_driver_goes_to_sleep_still_wakes_the_run(s
     words = decide(Scribe(stage.ids.new, stage.clock.now, awake.run), session, use.id, Word("happened"), "ann")
 
     try:
-        await stage.store.drives.wake(REF, awake, session, words)
+        head = await stage.store.sessions.head(REF)
+        await stage.store.words.put(Said.of(REF, head, session, words), awake, lock={})
     except (SlotTaken, ConditionFailed):
         await stage.decide(use.id, "happened")
 

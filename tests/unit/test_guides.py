@@ -19,6 +19,7 @@ from parley import Agent, Limits, ToolContext, tool, watch
 from parley.api import sse
 from parley.api.vocabulary import Vocabulary, speaker
 from parley.broadcast import FLUSH_SECONDS
+from parley.core import control as c
 from parley.core import event as e
 from parley.core.delta import DraftDiscarded, DraftGrew, DraftStarted, Output, Rotated
 from parley.core.errors import ModelFailure, Unavailable
@@ -65,10 +66,10 @@ def default_of(parameter: dict[str, Any]) -> str:
     return str(parameter.get("Default", ""))
 
 
-def test_there_are_six_guides() -> None:
+def test_there_are_seven_guides() -> None:
     names = [guide.name for guide in GUIDES]
 
-    assert names == ["agents.md", "deploy.md", "local.md", "operate.md", "queue.md", "streams.md"]
+    assert names == ["agents.md", "control.md", "deploy.md", "local.md", "operate.md", "queue.md", "streams.md"]
 
 
 @every_guide
@@ -148,6 +149,17 @@ def test_every_code_word_occurs_in_the_code(guide: Path) -> None:
     unknown = {word for word in words if word not in code} - made
 
     assert not unknown
+
+
+def test_every_block_about_control_is_run_by_a_test() -> None:
+    control = ROOT / "docs/guide/control.md"
+    tests = (ROOT / "tests/e2e/test_guides.py").read_text()
+    walked = {name for found in re.findall(r"walk\(\w+, (.*)\)", tests) for name in ast.literal_eval(f"({found},)")}
+    headings = re.findall(r"^## (.+)$", control.read_text(), re.MULTILINE)
+
+    assert walked == {heading for heading in headings if guides.script("control.md", heading)}
+    for block in guides.blocks(control):
+        assert block.language == "sh" or f'guides.marked("{block.mark}")' in tests
 
 
 def test_every_aws_command_is_one_that_aws_has() -> None:
@@ -244,8 +256,8 @@ def test_the_tables_of_frames_are_what_is_said(heading: str, vocabulary: Vocabul
         DraftDiscarded("sevt_1"),
         Rotated(1, "idle"),
     ]
-    waiting = event(e.StatusIdle, stop_reason=StopReason(type="requires_action", event_ids=("sevt_2",)))
-    stored: list[Any] = [*map(event, SMALLEST), waiting] if vocabulary == "simple" else []
+    waiting = event(e.StatusIdle, stop_reason=StopReason(type="requires_action", event_ids=("call",)))
+    stored: list[Any] = [*map(event, SMALLEST), event(c.ApprovalRequested), waiting] if vocabulary == "simple" else []
 
     said = [*map(speaker(vocabulary, "sesn_1", "run_1").say, [*passing, *stored])]
     said += asyncio.run(a_stream_that_breaks()) if vocabulary == "native" else []

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from inline_snapshot import snapshot
 from parley.core import event as e
-from parley.core.compose import Scribe, user_message
+from parley.core.compose import user_message
 from parley.core.errors import Conflict, NotFound, Unavailable, Unreadable
+from parley.core.scribe import Scribe
 from parley.core.value import text_of
 from parley.ports import ConditionFailed, Put
 from parley.store import Claim, Done, Once, Ref
+from parley.store.audit import Actor, By
 from parley.store.idempotency import find
 from parley.store.inputs import MAX_QUEUED
 from parley.store.keys import SHOWN
@@ -24,6 +26,7 @@ from tests.fakes.flaky_table import Crash, Fault
 
 pytestmark = pytest.mark.anyio
 
+BOB = By(Actor("bob"), "bob")
 ONCE = Once.of("acme", "ann", "POST", "/events", "key", b"{}")
 
 
@@ -391,3 +394,146 @@ async def test_a_crash_at_any_write_loses_no_message_and_doubles_none(stage: Sta
     assert await waiting(stage) == []
     assert [ref async for ref, _ in work(stage.sqlite)] == []
     assert (stage.table.faults == {}) is (turn < WRITES), "every write has had its crash, and there are no more"
+
+
+# Second thoughts.
+
+
+@pytest.mark.parametrize("text", ["Better", LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("before", ["Hi", noise(90_000, 8)], ids=["small before", "large before"])
+async def test_an_edited_message_says_the_new_words_in_its_old_place(stage: Stage, before: str, text: str) -> None:
+    await stage.create()
+    _, second, _ = await stage.send("One", before, "Three")
+
+    await stage.store.inputs.edit(REF, second.id, text)
+
+    found = [queued.message for queued in await stage.store.inputs.all(REF)]
+    assert texts(found) == ["One", text, "Three"]
+    assert (found[1].id, found[1].created_at) == (second.id, second.created_at)
+    assert [sk for _, sk in [each async for each in work(stage.table)]] == sorted(
+        queued.sk for queued in await stage.store.inputs.all(REF)
+    )
+    assert len(stage.blobs.kept) == (len(text) > 1000)
+
+
+async def test_a_removed_message_begins_no_run(stage: Stage) -> None:
+    await stage.create()
+    _, second = await stage.send("One", LARGE)
+
+    await stage.store.inputs.remove(REF, second.id)
+
+    assert await waiting(stage) == ["One"]
+    assert not stage.blobs.kept
+    with pytest.raises(NotFound):
+        await stage.store.inputs.remove(REF, second.id)
+    with pytest.raises(NotFound):
+        await stage.store.inputs.edit(REF, "sevt_unknown", "Hm")
+
+
+async def test_a_message_in_the_log_stays_as_it_is(stage: Stage) -> None:
+    await stage.create()
+    [message] = await stage.send("One")
+    await taken(stage)
+
+    for change in (stage.store.inputs.edit(REF, message.id, "Two"), stage.store.inputs.remove(REF, message.id)):
+        with pytest.raises(Conflict) as refused:
+            await change
+        assert refused.value.code == "event_stored"
+
+    assert await heard(stage) == ["One"]
+
+
+async def test_an_edit_that_comes_while_a_driver_takes_the_message_is_not_lost(stage: Stage) -> None:
+    await stage.create()
+    [message] = await stage.send("One")
+    other = stage.another()
+
+    stage.table.before_next(lambda: other.store.inputs.edit(REF, message.id, "Two"))
+    await taken(stage)
+
+    assert await heard(stage) == ["Two"]
+    assert await waiting(stage) == []
+
+
+async def test_a_message_that_is_removed_while_a_driver_takes_it_is_not_taken(stage: Stage) -> None:
+    await stage.create()
+    [message] = await stage.send("One")
+    other = stage.another()
+
+    stage.table.before_next(lambda: other.store.inputs.remove(REF, message.id))
+    claim = await stage.store.claims.begin_queued(REF, lambda _: stage.agent)
+
+    assert claim is None
+    assert await heard(stage) == []
+
+
+async def test_a_driver_that_takes_the_message_first_is_told_to_whoever_comes_to_change_it(stage: Stage) -> None:
+    await stage.create()
+    [message] = await stage.send("One")
+    other = stage.another()
+
+    stage.table.before_next(lambda: taken(other))
+    with pytest.raises(Conflict):
+        await stage.store.inputs.edit(REF, message.id, "Two")
+
+    assert await heard(stage) == ["One"]
+
+
+async def test_of_two_edits_at_once_both_are_made_one_after_the_other(stage: Stage) -> None:
+    await stage.create()
+    [message] = await stage.send("One")
+    other = stage.another()
+
+    stage.table.before_next(lambda: other.store.inputs.edit(REF, message.id, noise(90_000, 1)))
+    await stage.store.inputs.edit(REF, message.id, noise(90_000, 2))
+
+    assert await waiting(stage) == [noise(90_000, 2)]
+
+
+@pytest.mark.parametrize("fault", ["lost", "unconfirmed"])
+async def test_a_change_whose_write_nobody_confirmed_is_made_once(stage: Stage, fault: Fault) -> None:
+    await stage.create()
+    edited, removed = await stage.send("One", "Two")
+
+    stage.table.fail_next(fault)
+    await stage.store.inputs.edit(REF, edited.id, "Better")
+    stage.table.fail_next(fault)
+    await stage.store.inputs.remove(REF, removed.id)
+
+    assert await waiting(stage) == ["Better"]
+
+
+async def test_an_edit_that_was_taken_before_it_was_confirmed_is_no_failure(stage: Stage) -> None:
+    await stage.create()
+    [message] = await stage.send("One")
+    other = stage.another()
+
+    stage.table.fail_next("unconfirmed")
+    stage.table.before_next(lambda: taken(other), skip=1)
+    await stage.store.inputs.edit(REF, message.id, "Two")
+
+    assert await heard(stage) == ["Two"]
+
+
+async def test_who_reads_a_large_message_while_it_is_edited_reads_the_new_one(stage: Stage) -> None:
+    await stage.create()
+    [message] = await stage.send(LARGE)
+    other = stage.another()
+
+    stage.blobs.before_next_get = lambda: other.store.inputs.edit(REF, message.id, "Small")
+
+    assert await waiting(stage) == ["Small"]
+
+
+async def test_somebody_elses_message_cannot_be_changed(stage: Stage) -> None:
+    await stage.create()
+    [message] = await stage.send("One")
+
+    for change in (
+        stage.store.inputs.edit(REF, message.id, "Two", BOB),
+        stage.store.inputs.remove(REF, message.id, BOB),
+    ):
+        with pytest.raises(NotFound):
+            await change
+
+    assert await waiting(stage) == ["One"]

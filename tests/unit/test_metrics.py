@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from parley.core import control as c
 from parley.core import event as e
 from parley.core.value import StopReason
 from parley.lambda_app.metrics import Counted
@@ -31,11 +32,12 @@ def told(counted: Counted, capsys: pytest.CaptureFixture[str]) -> dict[str, floa
     [
         (event(e.RunStarted), "RunsStarted"),
         (event(e.RunFailed), "RunsFailed"),
+        (event(c.RunCancelled), "RunsCancelled"),
         (WAITING, "RunsParked"),
         (failed_call(code="model_overloaded")[-1], "ModelThrottles"),
         (failed_call(code="model_rate_limited")[-1], "ModelThrottles"),
     ],
-    ids=["started", "failed", "parked", "overloaded", "rate limited"],
+    ids=["started", "failed", "cancelled", "parked", "overloaded", "rate limited"],
 )
 def test_what_happened_is_counted(counts: e.Event, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     counted = Counted()

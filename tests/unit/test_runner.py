@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from inline_snapshot import snapshot
 from parley.core import event as e
+from parley.core.busy import interrupt
 from parley.core.delta import DraftDiscarded, DraftStarted, Output
 from parley.core.errors import SessionBusy
 from parley.core.tool import ToolOutcome
@@ -341,6 +342,19 @@ async def test_a_run_whose_agent_is_gone_ends_visibly_and_frees_the_session(stag
     assert (failed.code, failed.run_id) == ("agent_not_found", claim.run_id)
     assert types(log)[-1] == "session.status_idle"
     assert (await stage.store.sessions.open(stage.ref))[1].run is None
+
+
+async def test_a_run_that_was_stopped_ends_as_stopped_though_its_agent_is_gone(stage: Stage) -> None:
+    await stage.begin()
+    await stage.store.words.say(stage.ref, lambda scribe, _: [interrupt(scribe, "ann")])
+    other = stage.another()
+    other.runner.agents = {}
+
+    task = await other.runner.resume(stage.ref, void_lease=True)
+    assert task is not None
+    await task
+
+    assert types(await stage.log())[-2:] == ["run.cancelled", "session.status_idle"]
 
 
 async def test_a_run_taken_over_here_does_not_lose_its_place_to_the_end_of_the_old_driver(stage: Stage) -> None:

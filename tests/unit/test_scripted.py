@@ -13,7 +13,9 @@ from parley.adapters.scripted.reply import example
 from parley.adapters.scripted.words import offers, wishes
 from parley.core import compaction
 from parley.core.answer import Accumulator, Answer
+from parley.core.compose import EDITED
 from parley.core.message import dump
+from parley.core.restore import SET_BACK
 from parley.ports import ModelRequest
 
 from tests.build import picture
@@ -84,15 +86,19 @@ class Talk:
         self._add("user", [*[picture(100_000).model_dump()] * images, *words])
         return await self._answer()
 
-    async def give(self, *results: object, is_error: bool = False) -> Answer:
-        """Give results for the calls of the last answer, in order."""
+    async def give(self, *results: object, is_error: bool = False, before: str = "") -> Answer:
+        """Give results for the calls of the last answer, in order, each behind words of somebody else."""
+        words = [{"type": "text", "text": before}] if before else []
         asked = [block for block in json.loads(self.messages[-1])["content"] if block["type"] == "tool_use"]
         assert len(asked) == len(results)
         blocks = [
             {
                 "type": "tool_result",
                 "tool_use_id": block["id"],
-                "content": [{"type": "text", "text": result if isinstance(result, str) else json.dumps(result)}],
+                "content": [
+                    *words,
+                    {"type": "text", "text": result if isinstance(result, str) else json.dumps(result)},
+                ],
                 "is_error": is_error,
             }
             for block, result in zip(asked, results, strict=True)
@@ -188,6 +194,11 @@ async def test_a_payment_is_quoted_before_it_is_made() -> None:
             "quote 5 to alice and 7.50 to bob",
             [("quote", {"amount": 5, "to": "alice"}), ("quote", {"amount": 7.5, "to": "bob"})],
         ),
+        ("Donate 5 to alice", [("donate", {"amount": 5, "to": "alice"})]),
+        (
+            "Donate 5 to alice, 6 to bob and 7 to carol",
+            [("donate", {"amount": n, "to": to}) for n, to in ((5, "alice"), (6, "bob"), (7, "carol"))],
+        ),
         ('quote {"amount": "1.00", "to": "x"}', [("quote", {"amount": "1.00", "to": "x"})]),
     ],
 )
@@ -245,6 +256,25 @@ async def test_a_call_with_no_known_outcome_is_not_called_a_failure_or_a_success
     told = await talk.give("The run ended before this call had a result.", is_error=True)
 
     assert text(told).startswith("I do not know whether “balance” happened: The run ended before")
+
+
+async def test_of_a_call_that_a_person_edited_it_tells_the_result() -> None:
+    talk = Talk(wallet.agent)
+
+    await talk.say("Donate 5 to alice")
+    told = await talk.give({"donated": "3.00"}, before=f'{EDITED} {{"amount": 3, "to": "alice"}}')
+
+    assert text(told) == "Your donated is 3.00."
+
+
+async def test_that_a_conversation_was_set_back_is_nothing_that_a_person_said() -> None:
+    talk = Talk(wallet.agent)
+
+    await talk.say("Hello!")
+    await talk.say(SET_BACK)
+    last = await talk.say("What did I ask before?")
+
+    assert text(last) == "Before this you said “Hello!”."
 
 
 async def test_it_remembers_what_was_said() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from parley.core import event as e
-from parley.core.compose import Scribe, user_message
+from parley.core.compose import user_message
 from parley.core.delta import DraftGrew
 from parley.core.errors import Fenced, NotFound, SessionBusy, Unavailable
+from parley.core.scribe import Scribe
 from parley.core.tool import ToolContext, ToolOutcome
 from parley.ports import Delete
 from parley.store import Claim, Lock, Once, Ref

@@ -9,7 +9,9 @@ import pytest
 from anthropic.types.beta import BetaManagedAgentsDeltaEvent, BetaManagedAgentsStartEvent
 from anthropic.types.beta.sessions import BetaManagedAgentsSessionEvent
 from inline_snapshot import snapshot
-from parley.api.vocabulary import Native, Simple, Speaker, Summary, Vocabulary, speaker
+from parley.api.summary import Summary
+from parley.api.vocabulary import Native, Simple, Speaker, Vocabulary, speaker
+from parley.core import control as c
 from parley.core import event as e
 from parley.core.delta import DraftDiscarded, DraftGrew, DraftStarted, Kind, Output, Rotated
 from parley.core.value import TextBlock, Usage
@@ -19,7 +21,17 @@ from tests.build import answered, event, failed_call, idle, numbered, opened, re
 from tests.fakes.clock import NOON
 
 SDK_EVENT: TypeAdapter[Any] = TypeAdapter(BetaManagedAgentsSessionEvent)
-OURS = ("run.", "tool.")
+OURS = (
+    "run.",
+    "tool.",
+    "approval.",
+    "plan.",
+    "budget.",
+    "checkpoint.",
+    "session.suspended",
+    "session.resumed",
+    "session.restored",
+)
 UNION: tuple[type[e.EventBase], ...] = typing.get_args(typing.get_args(e.Event)[0])
 
 WHOLE_RUN = numbered(
@@ -129,6 +141,12 @@ def test_a_failed_model_call_says_that_the_run_goes_on() -> None:
     [(_, name, data)] = frames([*failed_call()])
 
     assert (name, data["code"], data["retryable"], data["retrying"]) == ("error", "model_overloaded", True, True)
+
+
+def test_a_run_that_was_stopped_is_complete_as_interrupted() -> None:
+    name, data = one(event(c.RunCancelled))
+
+    assert (name, data["status"], data["stop_reason"]) == ("complete", "interrupted", "interrupted")
 
 
 @pytest.mark.parametrize(("status", "retryable"), [("exhausted", True), ("terminal", False)])

@@ -96,6 +96,15 @@ def test_more_than_there_is_cannot_be_paid(ledger: Path) -> None:
     assert lines(ledger) == []
 
 
+def test_a_donation_has_no_fee_and_asks_first(ledger: Path) -> None:
+    donated = wallet.donate(Decimal("5.00"), "alice", context())
+
+    assert donated == {"payee": "alice", "donated": "5.00", "balance": "95.00"}
+    assert wallet.balance(context()) == {"balance": "95.00"}
+    assert [line["fee"] for line in lines(ledger)] == ["0.00"]
+    assert [tool.name for tool in wallet.agent.tools if tool.permission == "always_ask"] == ["donate"]
+
+
 def test_the_last_cent_can_be_paid() -> None:
     pay("99.00")
     paid_too = wallet.pay(Decimal("0.01"), "bob", context(owner="bob"))
@@ -144,7 +153,12 @@ async def test_the_same_question_gives_the_same_quote_and_pays_nothing(ledger: P
 def test_each_tool_says_what_repeating_it_would_do() -> None:
     effects = {tool.name: tool.effect for tool in wallet.agent.tools}
 
-    assert effects == {"balance": "read", "quote": "idempotent", "pay": "non_idempotent"}
+    assert effects == {
+        "balance": "read",
+        "quote": "idempotent",
+        "pay": "non_idempotent",
+        "donate": "non_idempotent",
+    }
 
 
 @pytest.mark.parametrize("amount", [5, 5.1, "5.10"])

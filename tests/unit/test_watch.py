@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 import pytest
+from parley.core import control as c
 from parley.core import event as e
 from parley.core.delta import Delta, DraftDiscarded, DraftGrew, DraftStarted, Kind, Output, Rotated
 from parley.core.tool import ToolOutcome
 from parley.deadline import Deadline
 from parley.follow import tail
 from parley.store import Claim, Store
+from parley.store.audit import Actor, By
 from parley.store.drafts import Draft
 from parley.watch import HEARTBEAT_SECONDS, IDLE_SECONDS, LIFE_SECONDS, Watch, seconds
 
@@ -520,6 +522,24 @@ async def test_who_watches_until_idle_stays_while_a_message_waits(stage: Stage) 
 
     assert [event.content[0].text for event in only(e.AgentMessage, told)] == ["One", "Two"]
     assert isinstance(told[-1], e.StatusIdle)
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_who_watches_until_idle_does_not_wait_where_only_a_person_lets_messages_have_their_turn(
+    stage: Stage, held: bool
+) -> None:
+    stage.plays(answer(asked("pay")), pay=ToolOutcome("ok" if held else "unknown", "?"))
+    if held:
+        stage.plays(answer(said()))
+    await stage.drive()
+    if held:
+        await stage.store.lives.suspend(REF, By(Actor("ann", "dev", "req_1")))
+    await stage.store.inputs.put(REF, [message("Next")])
+
+    last, after = await lived(stage, watch(stage, 0, until_idle=True))
+
+    assert isinstance(last, c.SessionSuspended if held else e.StatusIdle)
+    assert after < 2
 
 
 async def test_a_run_that_begins_in_the_moment_of_leaving_is_still_told(stage: Stage) -> None:

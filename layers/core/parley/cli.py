@@ -11,7 +11,7 @@ from pathlib import Path
 from parley import wiring
 from parley.api.app import bare_app
 from parley.api.routers import ROUTERS
-from parley.api.vocabulary import Summary
+from parley.api.summary import Summary
 from parley.core.errors import ParleyError
 from parley.core.event import AgentToolResult, AgentToolUse, EventBase, RunFailed
 from parley.follow import follow

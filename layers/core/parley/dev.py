@@ -143,7 +143,7 @@ def banner(settings: Settings, state: State, port: int) -> str:
     }
     where = f"{settings.data}/" if settings.store == "sqlite" else f"DynamoDB table '{settings.table}'"
     send = f"  curl -N {url}/v1/agents/{first.id}/execute -H 'content-type: application/json' -d"
-    said = ("What is my balance?", "Pay 5 to alice") if first.id == "wallet" else ("Hello",)
+    said = ("What is my balance?", "Pay 5 to alice", "Donate 5 to alice") if first.id == "wallet" else ("Hello",)
     tries = "\n".join(f"""{send} '{{"input": "{text}"}}'""" for text in said)
     return f"""
 Parley is ready on {url}
@@ -157,6 +157,9 @@ Try these, in another terminal:
 
 {tries}
   curl -s {url}/v1/sessions
+  curl -s {url}/v1/approvals
+
+The last lists what waits until you decide, like a donation. How to decide, stop and cap: docs/guide/control.md
 """
 
 

@@ -17,17 +17,33 @@ from dataclasses import dataclass, field
 
 from parley import model_call
 from parley.core.agent import Agent
-from parley.core.compose import Scribe, announcement, closing_events, idempotency_key, result_event
+from parley.core.compose import announcement, closing_events, idempotency_key, result_event
 from parley.core.delta import Delta, Output
 from parley.core.errors import Fenced
 from parley.core.event import Event
 from parley.core.fold import fold
-from parley.core.run import AskPerson, CallModel, CallTools, Compact, Fail, Finish, HandOver, Step, Wait, next_step
+from parley.core.run import (
+    AskBudget,
+    AskPerson,
+    CallModel,
+    CallTools,
+    Cancel,
+    Compact,
+    Fail,
+    Finish,
+    HandOver,
+    Pause,
+    Step,
+    Wait,
+    next_step,
+)
+from parley.core.scribe import Scribe
 from parley.core.session import Call, Run, Session
 from parley.core.tool import ToolContext
 from parley.deadline import Deadline
 from parley.model_call import Facts
 from parley.ports import Clock, Ids, Model, Toolbox
+from parley.stop import Stop
 from parley.store import Claim, SlotTaken, Store
 
 
@@ -40,6 +56,7 @@ class Drive:
     scribe: Scribe
     session: Session
     unsealed: int
+    stop: Stop = field(default_factory=Stop)
     facts: list[Event] = field(default_factory=list)
 
     @property
@@ -60,7 +77,9 @@ class Engine:
     clock: Clock
     ids: Ids
 
-    async def drive(self, claim: Claim, agent: Agent, deadline: Deadline | None = None) -> AsyncGenerator[Output, None]:
+    async def drive(
+        self, claim: Claim, agent: Agent, deadline: Deadline | None = None, stop: Stop | None = None
+    ) -> AsyncGenerator[Output, None]:
         """Drive a run until it closes, waits for a person or is handed over; yield what the claim stored and all after.
 
         Raises:
@@ -68,13 +87,13 @@ class Engine:
             Unavailable: the store does not answer; the run is taken over when its lease lapses.
         """
         scribe = self._scribe(claim)
-        drive = Drive(claim, agent, scribe, claim.session, claim.unsealed_bytes)
+        drive = Drive(claim, agent, scribe, claim.session, claim.unsealed_bytes, stop or Stop())
         for event in claim.events:
             yield event
         while True:
             decided = fold(drive.session, drive.facts)
             step = next_step(decided, agent, deadline.seconds_left() if deadline else math.inf)
-            announced = announcement(scribe, step, decided.run or drive.run, decided.id, agent)
+            announced = announcement(scribe, step, decided, agent)
             said, stands = await self._store(drive, step, [*drive.facts, *announced])
             for event in said:
                 yield event
@@ -111,7 +130,7 @@ class Engine:
     async def _store(self, drive: Drive, step: Step, events: Sequence[Event]) -> tuple[Sequence[Event], bool]:
         """Append, or settle the run with its last events; when others wrote first, return theirs: decide again."""
         if not events:
-            return (), True
+            return await self._heard(drive)
         drives = self.store.drives
         try:
             if step.ends_drive and not isinstance(step, Wait):
@@ -122,6 +141,13 @@ class Engine:
             return await self._catch_up(drive), False
         drive.session = fold(drive.session, stored)
         return stored, True
+
+    async def _heard(self, drive: Drive) -> tuple[Sequence[Event], bool]:
+        """Decide again if a stop was asked for before there was anything to store: the log says of what."""
+        if not drive.stop.asked:
+            return (), True
+        drive.stop.heard()
+        return await self._catch_up(drive), False
 
     async def _keep(self, drive: Drive, facts: Sequence[Event]) -> Sequence[Event]:
         """Append facts while their step is still at work, at whatever slot is free; return all that is new."""
@@ -150,17 +176,15 @@ class Engine:
     async def _act(self, drive: Drive, step: Step) -> AsyncGenerator[Delta | Facts, None]:
         match step:
             case CallModel() | Compact():
-                await self.clock.sleep(step.after_seconds)
-                async with aclosing(
-                    model_call.call(self.model, step, drive.session, drive.agent, drive.scribe)
-                ) as said:
+                asking = model_call.Asking(self.model, self.clock, drive.stop)
+                async with aclosing(asking.call(step, drive.session, drive.agent, drive.scribe)) as said:
                     async for output in said:
                         yield output
             case CallTools():
                 async with aclosing(self._call_tools(drive, step.calls)) as results:
                     async for facts in results:
                         yield facts
-            case AskPerson() | Wait() | HandOver() | Finish() | Fail():
+            case AskPerson() | AskBudget() | Pause() | Wait() | HandOver() | Finish() | Fail() | Cancel():
                 return
 
     async def _call_tools(self, drive: Drive, calls: Sequence[Call]) -> AsyncGenerator[Facts, None]:

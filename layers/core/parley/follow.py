@@ -1,12 +1,13 @@
-"""Following one run: live while this process drives it, from the log when it does not (any more)."""
+"""Following one run: live while this process drives it, from the log when it does not, or not yet."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from parley.core.delta import DraftDiscarded, DraftStarted, Output
-from parley.core.event import EventBase, SessionDeleted, StatusIdle
+from parley.core.delta import DraftDiscarded, DraftStarted, Output, Rotated
+from parley.core.errors import Gone
+from parley.core.event import EventBase, SessionDeleted, StatusIdle, UserMessage
 from parley.runner import Listener, Runner
-from parley.store import Claim, Ref
+from parley.store import Claim, Ref, Store
 from parley.watch import HEARTBEAT_SECONDS, Watch
 
 
@@ -50,6 +51,37 @@ async def tail(runner: Runner, ref: Ref, run_id: str, after: int) -> AsyncIterat
             yield said
         if not outputs:
             await runner.nudge(ref)  # its driver may be gone, and nobody else looking
+
+
+async def turn(runner: Runner, ref: Ref, message_id: str, after: int) -> AsyncIterator[Sequence[Output]]:
+    """Wait until a message that waits has its turn, then yield what its run says; empty batches are signs of life.
+
+    Raises:
+        Gone: somebody has removed the message.
+    """
+    watch = Watch(runner.store, ref, after, running=True, drafts=False, deadline=runner.deadline)
+    async for outputs in watch.outputs():
+        for output in outputs:
+            match output:
+                case UserMessage() if output.id == message_id and output.run_id:
+                    async for said in tail(runner, ref, output.run_id, output.seq - 1):
+                        yield said
+                    return
+                case SessionDeleted() | Rotated():
+                    yield [output]
+                    return
+                case _:  # of a run before it
+                    pass
+        yield ()
+        if not outputs:
+            await runner.nudge(ref)
+            if not await waits(runner.store, ref, message_id, after):
+                raise Gone(f"The message '{message_id}' was removed before its turn.", code="message_removed")
+
+
+async def waits(store: Store, ref: Ref, message_id: str, after: int) -> bool:
+    """Say whether a message has yet to be told of: it waits, or has been taken into the log in this moment."""
+    return bool(await store.inputs.find(ref, message_id) or await store.inputs.placed(ref, message_id, after))
 
 
 def _belongs(event: EventBase, run_id: str) -> bool:

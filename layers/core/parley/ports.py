@@ -39,7 +39,15 @@ class Match:
     attributes: Mapping[str, str | int | bool | None]
 
 
-Condition = Absent | Match
+@dataclass(frozen=True, slots=True)
+class AtMost:
+    """Holds when this number is at most `value`; it is 0 where the attribute, or the item, is missing."""
+
+    attribute: str
+    value: int
+
+
+Condition = Absent | Match | AtMost
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ the log's to decide.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from parley.broadcast import Broadcast
@@ -19,6 +19,7 @@ from parley.core.run import Fail
 from parley.deadline import Deadline
 from parley.engine import Engine
 from parley.ports import Queue
+from parley.stop import Stop
 from parley.store import Claim, Ref, Store
 
 log = logging.getLogger("parley")
@@ -31,6 +32,7 @@ class Live:
     """A run that this process drives, and who listens to it."""
 
     claim: Claim
+    stop: Stop = field(default_factory=Stop)
     listeners: list[Listener] = field(default_factory=list)
     task: "asyncio.Task[None] | None" = None
 
@@ -63,6 +65,8 @@ class Runner:
     """Drivers at work, and those that have still to give their hint."""
     closing: bool = False
     """Hints are for others then."""
+    look_seconds: float = 1.0
+    """Between two looks for a stop that another process was asked for."""
 
     @property
     def store(self) -> Store:
@@ -71,21 +75,26 @@ class Runner:
 
     def start(self, claim: Claim, agent: Agent) -> Listener:
         """Drive a claimed run in a task of its own; return what it will say, from its first event."""
-        return self._host(claim, self.engine.drive(claim, agent, self.deadline))
+        live = Live(claim)
+        return self._host(live, self.engine.drive(claim, agent, self.deadline, live.stop))
 
     def fail(self, claim: Claim, agent: Agent, why: Fail) -> Listener:
         """Close a claimed run that cannot be driven, in a task of its own; return what it will say."""
-        return self._host(claim, self.engine.give_up(claim, agent, why))
+        return self._host(Live(claim), self.engine.give_up(claim, agent, why))
 
-    def _host(self, claim: Claim, outputs: AsyncGenerator[Output, None]) -> Listener:
-        live = Live(claim)
+    def _host(self, live: Live, outputs: AsyncGenerator[Output, None]) -> Listener:
         listener = live.listen()
-        live.task = asyncio.create_task(self._drive(live, outputs), name=claim.run_id)
+        live.task = asyncio.create_task(self._drive(live, outputs), name=live.claim.run_id)
         live.task.add_done_callback(_report)
         live.task.add_done_callback(self.tasks.discard)
         self.tasks.add(live.task)
-        self.live[claim.run_id] = live
+        self.live[live.claim.run_id] = live
         return listener
+
+    def stop(self, run_id: str) -> None:
+        """Let a driver here know at once of a stop that is in the log; one elsewhere looks for itself."""
+        if live := self.live.get(run_id):
+            live.stop.ask()
 
     async def resume(self, ref: Ref, *, void_lease: bool = False) -> "asyncio.Task[None] | None":
         """Drive what the session needs driven: its open run, or the message that waits; return the task.
@@ -100,11 +109,11 @@ class Runner:
         run = claim.session.run if claim else None
         if claim is None or run is None:
             return None
-        if run.agent_id in self.agents:
-            self.start(claim, self.agents[run.agent_id])
+        agent = self._agent(run.agent_id)
+        if run.agent_id in self.agents or run.cancel:  # to stop takes no agent
+            self.start(claim, agent)
         else:
-            gone = Fail("agent_not_found", f"Agent '{run.agent_id}' is not deployed any more.")
-            self.fail(claim, self._agent(run.agent_id), gone)
+            self.fail(claim, agent, Fail("agent_not_found", f"Agent '{run.agent_id}' is not deployed any more."))
         return self.live[claim.run_id].task
 
     def drives(self, ref: Ref) -> bool:
@@ -144,7 +153,8 @@ class Runner:
 
     async def _drive(self, live: Live, outputs: AsyncGenerator[Output, None]) -> None:
         claim = live.claim
-        renewal = asyncio.create_task(self._renew(claim, asyncio.current_task()))
+        beside = [self._renew(claim, asyncio.current_task()), self._look(live)]
+        tasks = [asyncio.create_task(each) for each in beside]
         broadcast = Broadcast(claim, self.store.drafts, self.engine.clock, claim.watched)
         last: Output | None = None
         try:
@@ -160,7 +170,8 @@ class Runner:
         except Fenced:
             log.info("run_fenced", extra=_keys(claim))
         finally:
-            renewal.cancel()
+            for task in tasks:
+                task.cancel()
             if self.live.get(claim.run_id) is live:  # and not a later driver of the same run
                 del self.live[claim.run_id]
             live.publish(None)
@@ -172,7 +183,7 @@ class Runner:
         match last:
             case StatusRescheduled(reason="handed_over"):
                 log.info("run_handed_over", extra=_keys(claim))
-            case StatusIdle() if last.stop_reason.type != "requires_action":
+            case StatusIdle() if not last.stop_reason.parks:
                 if not await self._messages_wait(claim.ref):
                     return
             case _:
@@ -198,6 +209,14 @@ class Runner:
                 return
             except Unavailable:
                 log.warning("lease_not_renewed", extra=_keys(claim))
+
+    async def _look(self, live: Live) -> None:
+        """Look for a stop that another process has put into the log: one small read at a time."""
+        while not live.stop.asked:
+            await asyncio.sleep(self.look_seconds)
+            with suppress(Unavailable):
+                if await self.store.drives.stopped(live.claim):
+                    live.stop.ask()
 
     def _agent(self, agent_id: str) -> Agent:
         """Return the deployed agent, or a stand-in for one that is not deployed any more."""

@@ -11,6 +11,7 @@ from parley.core.errors import NotFound
 from parley.deadline import Deadline
 from parley.ports import Queue
 from parley.store import Store
+from parley.store.audit import How
 
 if TYPE_CHECKING:  # functions that only read must not load the engine
     from parley.runner import Runner
@@ -24,6 +25,8 @@ class Principal:
     owner: str
     """Whose the sessions are that it begins."""
     admin: bool = False
+    how: How = "dev"
+    """By what it is known."""
 
     @property
     def sees(self) -> str | None:

@@ -1,17 +1,18 @@
 """What faults leave behind, found and mended: drivers that died, hints that were lost, sessions that ended.
 
-Decides nothing about a run: it gives a hint, and whoever takes it decides from the log. So two sweepers, or one too
-many, do no harm.
+Decides nothing about a run but that nobody has decided in time: it gives a hint, and whoever takes it decides from the
+log. So two sweepers, or one too many, do no harm.
 """
 
 import logging
 from dataclasses import dataclass
 
+from parley.core import approval
 from parley.core.errors import ParleyError
 from parley.ports import Queue
 from parley.store import Ref, Store
 from parley.store.head import milliseconds
-from parley.store.keys import QUEUED, RUN, SHOWN
+from parley.store.keys import APPROVAL, QUEUED, RUN, SHOWN
 from parley.store.work import work
 
 log = logging.getLogger("parley")
@@ -26,7 +27,7 @@ class Swept:
     """What one round did."""
 
     hints: int = 0
-    """Sessions whose driver was gone, or whose message nobody had taken."""
+    """Sessions whose driver was gone, whose message nobody had taken, or that waited for a decision too long."""
     removed: int = 0
     """Sessions of which nothing is left now."""
     expired: int = 0
@@ -50,8 +51,8 @@ class Sweeper:
         """
         hinted: set[Ref] = set()
         removed = failed = 0
-        young = milliseconds(self.store.log.clock.now()) - PATIENCE_MS
-        async for ref, sk in work(self.store.table, created_before_ms=young):
+        now = milliseconds(self.store.log.clock.now())
+        async for ref, sk in work(self.store.table, created_before_ms=now - PATIENCE_MS, due_ms=now):
             try:
                 if sk == SHOWN:
                     removed += await self.store.sweep.sweep(ref)
@@ -73,9 +74,11 @@ class Sweeper:
         if shown is None and not lock.deleted:  # it has lapsed, and nobody was told
             await self.store.sweep.expired(ref)
             return False
+        if sk.startswith(APPROVAL):
+            return not lock.deleted and bool((await self.store.words.say(ref, approval.expire)).events)
         if sk.startswith(RUN):
             return self.store.claims.lapsed(lock)
-        return sk.startswith(QUEUED) and lock.run is None and not lock.deleted
+        return sk.startswith(QUEUED) and lock.run is None and not lock.deleted and not lock.held
 
 
 def _told(swept: Swept) -> Swept:

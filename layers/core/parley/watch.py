@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from parley.core import control as c
 from parley.core import event as e
 from parley.core.delta import Delta, DraftDiscarded, DraftGrew, DraftStarted, Output, Rotated
 from parley.core.errors import ParleyError, Unavailable
@@ -34,6 +35,9 @@ LIFE_SECONDS = 14 * 60.0
 
 MARGIN_SECONDS = 10.0
 """A stream ends by plan when its process has less time than this left."""
+
+_OVER = e.RunFinished | e.RunFailed | c.RunCancelled | e.SessionDeleted
+_WAKES = e.RunClaimed | e.ToolOutcomeDecided | c.ApprovalDecided | c.ApprovalExpired | c.UserInterrupt
 
 
 @dataclass(slots=True)
@@ -64,7 +68,7 @@ class _Shown:
             if event.id in self.lengths:
                 said += _rest(event, self.lengths.pop(event.id))
             said.append(event)
-            if isinstance(event, e.ModelRequestEnd | e.RunClaimed | e.RunFinished | e.RunFailed | e.SessionDeleted):
+            if isinstance(event, e.ModelRequestEnd | e.RunClaimed | _OVER):
                 said += [DraftDiscarded(event_id) for event_id in self.lengths]
                 self.lengths.clear()
         return said
@@ -92,7 +96,7 @@ class Watch:
     running: bool
     """Whether a driver is at work, as far as is known."""
     until_idle: bool = False
-    """Whether the watcher leaves when nothing runs and nothing waits; one who came before all waits for a run."""
+    """Whether the watcher leaves when nothing goes on without a person; one who came before all waits for a run."""
     early: bool = False
     """Whether the watcher came before what it wants to see."""
     drafts: bool = True
@@ -137,12 +141,19 @@ class Watch:
                 self.caught_up = True
                 return missed, ()
             idle = self.until_idle and not (self.running or self.early)
-            leaves = idle and not await self.store.inputs.wait(self.ref)  # asked first: what is taken up then is news
+            leaves = idle and not await self._goes_on()  # asked first: what is taken up then is news
             events, drafts = await self.store.log.watch(self.ref, self.after)
         except Unavailable:
             log.warning("watch_look_failed", extra={"session_id": self.ref.id})
             return (), ()
         return None if leaves and not events else (events, drafts)
+
+    async def _goes_on(self) -> bool:
+        """Say whether a message waits that needs nobody's word to have its turn."""
+        if not await self.store.inputs.wait(self.ref):
+            return False
+        _, lock = await self.store.sessions.read(self.ref)
+        return not (lock.held or (lock.run and lock.lease_until_ms is None))
 
     def _is_over(self, age: float) -> bool:
         return age >= LIFE_SECONDS or self.deadline.seconds_left() < MARGIN_SECONDS
@@ -150,9 +161,9 @@ class Watch:
     def _told(self, events: Sequence[e.Event], drafts: Sequence[Draft]) -> list[Output]:
         for event in events:
             self.after, self.early = event.seq, False
-            if isinstance(event, e.StatusIdle | e.RunFinished | e.RunFailed | e.SessionDeleted):
+            if isinstance(event, e.StatusIdle | _OVER):
                 self.running = False
-            elif isinstance(event, e.RunClaimed | e.ToolOutcomeDecided):
+            elif isinstance(event, _WAKES) and event.run_id:
                 self.running = True
         return [*self.shown.settled(events), *self.shown.grown(drafts if self.drafts else (), self.after)]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from parley.sweeper import Sweeper
     from parley.worker import Worker
 
-PRINCIPAL = Principal(tenant="default", owner="admin", admin=True)
+PRINCIPAL = Principal(tenant="default", owner="admin", admin=True, how="admin_key")
 """Whoever has the admin key."""
 
 DEV = Principal(tenant="default", owner="dev", admin=True)

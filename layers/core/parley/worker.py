@@ -18,11 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from parley.core import compose
 from parley.core.agent import Agent
-from parley.core.compose import Scribe
 from parley.core.content import Said, content_of, text_bytes
 from parley.core.errors import IdempotencyMismatch, Invalid, ParleyError, SessionBusy
 from parley.core.limits import MAX_INPUT_BYTES
 from parley.core.run import Fail
+from parley.core.scribe import Scribe
 from parley.core.value import Content
 from parley.ports import ConditionFailed
 from parley.runner import Listener, Runner

@@ -3,6 +3,7 @@
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
+from parley.core import control as c
 from parley.core import event as e
 from parley.runner import Runner
 from parley.sweeper import Swept
@@ -27,6 +28,8 @@ class Counted:
                 self._add("RunsStarted")
             case e.RunFailed():
                 self._add("RunsFailed")
+            case c.RunCancelled():
+                self._add("RunsCancelled")
             case e.StatusIdle() if event.stop_reason.type == "requires_action":
                 self._add("RunsParked")
             case e.SessionError() if event.error.code in THROTTLES:

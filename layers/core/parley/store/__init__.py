@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from parley.ports import Blobs, Clock, Ids, Table
-from parley.store.claims import Claim, Claims
+from parley.store.approvals import Approvals
+from parley.store.claim import Claim
+from parley.store.claims import Claims
 from parley.store.cursor import Cursors
 from parley.store.drafts import Drafts
 from parley.store.drives import Drives
@@ -11,9 +13,11 @@ from parley.store.head import Head, Lock
 from parley.store.idempotency import Done, Once
 from parley.store.inputs import Inputs, Queued
 from parley.store.keys import Ref
+from parley.store.lives import Lives
 from parley.store.log import Log, SlotTaken
 from parley.store.sessions import HeadPage, Sessions
 from parley.store.sweep import Sweep
+from parley.store.words import Words
 
 __all__ = ["Claim", "Done", "Head", "HeadPage", "Lock", "Once", "Queued", "Ref", "SlotTaken", "Store"]
 
@@ -29,6 +33,9 @@ class Store:
     inputs: Inputs
     claims: Claims
     drives: Drives
+    words: Words
+    approvals: Approvals
+    lives: Lives
     drafts: Drafts
     sweep: Sweep
 
@@ -50,5 +57,7 @@ class Store:
         inputs = Inputs(sessions, log)
         claims = Claims(sessions, inputs, log, lease_seconds)
         drives = Drives(sessions, log, lease_seconds)
-        drafts = Drafts(table, clock)
-        return cls(table, log, cursors, sessions, inputs, claims, drives, drafts, Sweep(sessions, log))
+        words, approvals = Words(sessions, log), Approvals(sessions, log, cursors)
+        lives = Lives(sessions, inputs, words, log)
+        drafts, sweep = Drafts(table, clock), Sweep(sessions, log)
+        return cls(table, log, cursors, sessions, inputs, claims, drives, words, approvals, lives, drafts, sweep)

@@ -9,16 +9,25 @@ from dataclasses import dataclass, replace
 
 from parley.core import compose
 from parley.core.agent import Agent
-from parley.core.compose import Scribe
-from parley.core.errors import Conflict, NotFound, ParleyError, SessionBusy, Unavailable
+from parley.core.errors import (
+    Conflict,
+    NotFound,
+    ParleyError,
+    SessionArchived,
+    SessionBusy,
+    SessionSuspended,
+    Unavailable,
+)
 from parley.core.event import Event, UserMessage
 from parley.core.fold import fold
 from parley.core.run import Fail
+from parley.core.scribe import Scribe
 from parley.core.session import Session
 from parley.core.value import Content
 from parley.ports import Absent, ConditionFailed, Match, Op, Put, Update
 from parley.store import entry as entries
 from parley.store import rows
+from parley.store.claim import Claim, Free
 from parley.store.head import Head, Lock, milliseconds
 from parley.store.idempotency import Done, Once, find
 from parley.store.inputs import Inputs
@@ -28,33 +37,6 @@ from parley.store.sessions import Sessions
 
 CLOCK_MARGIN_MS = 2000
 """Two machines' clocks may differ by this before a lease is taken early; harmless, but wasteful."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to drive one run until a newer claim. `session` is folded up to and including `events`."""
-
-    ref: Ref
-    head: Head
-    epoch: int
-    run_id: str
-    session: Session
-    events: tuple[Event, ...]
-    unsealed_bytes: int = 0
-    watched: bool = False
-    """Whether somebody in another process watches."""
-    sealed: int = 0
-    """Up to where the session was sealed when it was read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Free:
-    """A session that nobody drives, as it was read."""
-
-    head: Head
-    lock: Lock
-    session: Session
-    unsealed_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +66,8 @@ class Claims:
 
         Raises:
             NotFound: unknown, deleted, expired or somebody else's session.
-            SessionBusy: a run is open.
-            Conflict: the session is another agent's.
+            SessionBusy: a run is open, or a person holds the session.
+            Conflict: the session is archived, or another agent's.
             ConditionFailed: `once` was used a moment ago.
             Unavailable: writers kept taking the slot, or it is unknown what was stored; a read will tell.
         """
@@ -132,9 +114,11 @@ class Claims:
                 head, lock = await self.sessions.open(ref)
             except NotFound:
                 return None
-            if lock.run:
+            if lock.run or lock.held:
                 return None
             found, agent = Free(head, lock, *await self.log.load(ref, lock.sealed)), agent_of(head.agent_id)
+            if found.session.held:
+                return None
             claim = self._beginning(ref, found, agent, queued.message)
             try:
                 begun = await self._begun(claim, lock, agent, [queued.taken()], created=False)
@@ -158,7 +142,7 @@ class Claims:
             if lock.run is None or not (self.lapsed(lock) or (void_lease and lock.lease_until_ms is not None)):
                 return None
             session, size = await self.log.load(ref, lock.sealed)
-            if session.run is None or session.run.parked:
+            if session.run is None or session.run.asks:
                 return None
             epoch = lock.epoch + 1
             task_id = session.run.task_id
@@ -181,9 +165,16 @@ class Claims:
         head, lock = await self.sessions.open(ref, owner)
         if head.agent_id != agent.id:
             raise Conflict(f"This session belongs to agent '{head.agent_id}'.", code="other_agent")
-        if lock.run:
+        if lock.run and not lock.held:
             raise SessionBusy(ref.id, lock.run, waits_for_person=lock.lease_until_ms is None)
-        return Free(head, lock, *await self.log.load(ref, lock.sealed))
+        free = Free(head, lock, *await self.log.load(ref, lock.sealed))
+        if free.session.archived:
+            raise SessionArchived(ref.id)
+        if free.session.suspended:
+            raise SessionSuspended(ref.id)
+        if lock.run:
+            raise SessionBusy(ref.id, lock.run)
+        return free
 
     def _beginning(
         self, ref: Ref, found: Free, agent: Agent, message: UserMessage, refusal: Fail | None = None
@@ -232,7 +223,7 @@ class Claims:
     def _lock(self, ref: Ref, seen: Lock, epoch: int, run_id: str) -> Update:
         unchanged = {"epoch": seen.epoch, "run": seen.run, "lease_until": seen.lease_until_ms, "deleted": None}
         taken = {"epoch": epoch, "run": run_id, "lease_until": self._lease_end()}
-        return Update(ref.lock(), set=taken, remove=("left",), condition=Match(unchanged))
+        return Update(ref.lock(), set=taken, remove=("left", "interrupt"), condition=Match(unchanged))
 
     def _lease_end(self) -> int:
         return self._now_ms() + round(self.lease_seconds * 1000)

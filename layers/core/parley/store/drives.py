@@ -1,4 +1,4 @@
-"""What a claim allows: append, keep the lease, settle; and how a person's word wakes a run that waits."""
+"""What a claim allows: append, keep the lease, settle."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -9,16 +9,13 @@ from parley.core.event import Event
 from parley.core.fold import fold
 from parley.core.session import Run, Session
 from parley.ports import ConditionFailed, Match, Op, Update
+from parley.store import allowance, approvals, rows, snapshot
 from parley.store import entry as entries
-from parley.store import rows, snapshot
-from parley.store.claims import Claim
+from parley.store.claim import Claim
 from parley.store.head import Lock, milliseconds
-from parley.store.keys import Ref
-from parley.store.log import Log
+from parley.store.log import Log, SlotTaken
 from parley.store.sessions import Sessions
-
-LAPSED = 0
-"""Of a lease: the run needs a driver now."""
+from parley.store.words import LAPSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +30,21 @@ class Drives:
         """Store events of the run behind `session`; return them placed.
 
         Raises:
-            SlotTaken: read the tail and decide again.
+            SlotTaken: read the tail and decide again. Also when the agent's day has no money left: the log says so.
         """
-        return await self.log.append(claim.ref, session.seq, events, epoch=claim.epoch)
+        counters = allowance.counted(claim.ref, claim.head.agent_id, session, events)
+        if not counters:
+            return await self.log.append(claim.ref, session.seq, events, epoch=claim.epoch)
+        entry = await self.log.entry(claim.ref, session.seq, events, epoch=claim.epoch)
+        try:
+            await self.log.write(entry, *counters)
+        except ConditionFailed as error:
+            reserved = allowance.reservation(events)
+            assert reserved, "only a reservation has a condition"  # noqa: S101 - narrows a type
+            full = allowance.full(reserved, error.found.get(1))
+            await self.log.append(claim.ref, session.seq, [full], epoch=claim.epoch)
+            raise SlotTaken from error
+        return entries.place(events, session.seq)
 
     async def renew(self, claim: Claim) -> None:
         """Extend the lease.
@@ -49,6 +58,12 @@ class Drives:
             _, lock = await self.sessions.read(claim.ref)
             if lock.epoch != claim.epoch:  # else this driver itself has just closed or parked the run
                 raise
+
+    async def stopped(self, claim: Claim) -> bool:
+        """Say whether a person has stopped the run since this driver claimed it; one small read."""
+        item = await self.log.table.get(claim.ref.lock())
+        lock = Lock.of(item) if item else Lock()
+        return lock.interrupt and lock.epoch == claim.epoch
 
     async def release(self, claim: Claim) -> None:
         """End the lease of a driver that has stopped in the middle, so that another need not wait for it.
@@ -69,26 +84,12 @@ class Drives:
         after = fold(session, placed)
         sealed = await self._seal(claim, session, unsealed)
         entry = await self.log.entry(claim.ref, session.seq, events, epoch=claim.epoch)
+        counters = allowance.counted(claim.ref, claim.head.agent_id, session, events)
         try:
-            await self.log.write(entry, *self._settle_ops(claim, after, placed, sealed))
+            await self.log.write(entry, *self._settle_ops(claim, session, after, placed, sealed), *counters)
         except ConditionFailed as error:
             raise Fenced("Another driver has taken the run over.") from error
         return placed
-
-    async def wake(
-        self, ref: Ref, lock: Lock, session: Session, events: Sequence[Event], *also: Op
-    ) -> tuple[Event, ...]:
-        """Store a person's word behind `session`; a run that waited for it needs a driver now.
-
-        Raises:
-            SlotTaken, ConditionFailed: read again and decide again.
-        """
-        entry = await self.log.entry(ref, session.seq, events)
-        parked = session.run is not None and session.run.parked
-        held = Match({"epoch": lock.epoch, "run": lock.run, "deleted": None})
-        woken = [Update(ref.lock(), set={"lease_until": LAPSED}, condition=held)] if parked else []
-        await self.log.write(entry, *also, *woken)
-        return entries.place(events, session.seq)
 
     async def _lease(self, claim: Claim, until_ms: int) -> None:
         try:
@@ -96,17 +97,21 @@ class Drives:
         except ConditionFailed as error:
             raise Fenced("Another driver has taken the run over.") from error
 
-    def _settle_ops(self, claim: Claim, after: Session, placed: tuple[Event, ...], sealed: int | None) -> list[Op]:
+    def _settle_ops(
+        self, claim: Claim, before: Session, after: Session, placed: tuple[Event, ...], sealed: int | None
+    ) -> list[Op]:
         ref, now, run = claim.ref, self._now_ms(), after.run
         assert run is not None, "only a run settles"  # noqa: S101 - narrows a type
-        head = replace(claim.head, phase=after.phase, updated_ms=max(now, claim.head.updated_ms))
-        shown = head.activity(ref, self.sessions.ttl()) | {"usage": after.usage.model_dump(exclude_defaults=True)}
+        head = replace(claim.head, phase=after.shows, updated_ms=max(now, claim.head.updated_ms))
+        shown = head.activity(ref, self.sessions.ttl())
+        shown |= {"usage": after.usage.model_dump(exclude_defaults=True), "cost": after.spent.cost}
         active = 0 if run.open else max(0, now - milliseconds(run.started_at))
         alive = Match({"id": ref.id, "deleted": None})
         return [
             _released(claim, run, {} if sealed is None else {"sealed": sealed}),
             Update(ref.shown(), set=shown, add={"active_ms": active}, condition=alive),
             rows.settled(ref, after, placed, now),
+            *approvals.changes(ref, before, after, placed),
         ]
 
     async def _seal(self, claim: Claim, session: Session, unsealed: int) -> int | None:
@@ -129,12 +134,16 @@ def _driven(claim: Claim) -> Match:
 
 
 def _released(claim: Claim, run: Run, changes: dict[str, int | bool]) -> Update:
-    """Give the lock back: free when the run is closed, without a lease while it waits, lapsed when handed over."""
+    """Give the lock back: free when closed, lapsed when handed over, without a lease while it waits for a person.
+
+    A run that goes on by itself, later, has a lease until then: the sweeper finds it as if its driver had died.
+    """
     remove: tuple[str, ...] = ("lease_until",)
     if not run.open:
         remove = ("lease_until", "run")
     else:
         changes = changes | {"left": True}  # a renewal under way must not give it a lease again
-        if not run.parked:
-            changes, remove = changes | {"lease_until": LAPSED}, ()
+        if not run.asks:
+            until = run.full.resets_at if run.parked and run.full else None
+            changes, remove = changes | {"lease_until": milliseconds(until) if until else LAPSED}, ()
     return Update(claim.ref.lock(), set=changes, remove=remove, condition=_held(claim))

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from pydantic import TypeAdapter
+
+from parley.core.budget import Budget, StoredBudget
+from parley.core.policy import Autonomy
 from parley.core.status import Phase
 from parley.core.value import Usage
 from parley.ports import Item
@@ -23,6 +27,14 @@ def milliseconds(moment: datetime) -> int:
 def moment(ms: int) -> datetime:
     """Undo `milliseconds`."""
     return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+_BUDGET: TypeAdapter[Budget | None] = TypeAdapter(StoredBudget | None)
+
+
+def budget_item(budget: Budget | None) -> Item | None:
+    """Write a budget as an attribute of the row."""
+    return None if budget is None else budget.model_dump(exclude_none=True, include=set(Budget.model_fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +54,15 @@ class Head:
     runs: int = 0
     active_ms: int = 0
     usage: Usage = Usage()
+    archived_ms: int | None = None
+    autonomy: Autonomy | None = None
+    """The session's own level."""
+    sent: int = 0
+    """Messages that were ever sent to wait: who archives sees that none has come meanwhile."""
+    cost: int = 0
+    """Micro-dollars."""
+    budget: Budget | None = None
+    """The session's own."""
 
     def item(self, ref: Ref, ttl: int) -> Item:
         """Write the row."""
@@ -60,6 +81,9 @@ class Head:
             "runs": self.runs,
             "active_ms": self.active_ms,
             "usage": self.usage.model_dump(exclude_defaults=True),
+            "autonomy": self.autonomy,
+            "cost": self.cost,
+            "budget": budget_item(self.budget),
         }
         return item | self.activity(ref, ttl)
 
@@ -89,6 +113,11 @@ class Head:
             runs=item.get("runs", 0),
             active_ms=item.get("active_ms", 0),
             usage=Usage.model_validate(item.get("usage") or {}),
+            archived_ms=item.get("archived_ms"),
+            autonomy=item.get("autonomy"),
+            sent=item.get("sent", 0),
+            cost=item.get("cost", 0),
+            budget=_BUDGET.validate_python(item.get("budget")),
         )
 
 
@@ -101,6 +130,10 @@ class Lock:
     lease_until_ms: int | None = None
     sealed: int = 0
     deleted: bool = False
+    interrupt: bool = False
+    """Whether a person has stopped the run since its driver claimed it; the log says so, too."""
+    held: bool = False
+    """Whether the session is suspended or archived: no run begins."""
     watched: bool = False
     """Whether the watcher's mark stands beside it; not stored here."""
 
@@ -121,4 +154,6 @@ class Lock:
             lease_until_ms=item.get("lease_until"),
             sealed=item.get("sealed", 0),
             deleted=item.get("deleted", False),
+            interrupt=item.get("interrupt", False),
+            held=item.get("held", False),
         )

@@ -8,7 +8,10 @@ entry           S#<tenant>#<session>      E#<first seq, 12 digits>
 draft           S#<tenant>#<session>      E~<epoch>#<n>       sorts behind every entry: both are read at once
 queued input    S#<tenant>#<session>      Q#<in id>#<nn>      in index `work`
 run             S#<tenant>#<session>      R#<run>             in index `work` while open
+approval        S#<tenant>#<session>      A#<call>            in index `list`; in `work` while it can expire
 idempotency     I#<tenant>#<hash>         I
+audit           AU#<tenant>#<YYYY-MM>     <milliseconds, 13 digits>#<id>
+agent's day     U#<tenant>#<agent>#<day>  U
 secret          SECRET                    <name>
 """
 
@@ -23,6 +26,7 @@ ENTRY = "E#"
 DRAFT = "E~"
 QUEUED = "Q#"
 RUN = "R#"
+APPROVAL = "A#"
 AFTER = "\U0010ffff"
 """Sorts after every other character."""
 
@@ -75,6 +79,10 @@ class Ref:
         """Address of a run's row."""
         return Key(self.pk, RUN + run_id)
 
+    def approval(self, call_id: str) -> Key:
+        """Address of the row of a call's approval."""
+        return Key(self.pk, APPROVAL + call_id)
+
     def blob(self, name: str) -> str:
         """Key of a blob of this session."""
         return f"{self.tenant}/{self.id}/{name}"
@@ -90,6 +98,16 @@ def list_keys(tenant: str, activity_ms: int, session_id: str) -> dict[str, str]:
     return {"list_pk": f"T#{tenant}", "list_sk": f"{activity_ms:013d}#{session_id}"}
 
 
+def approvals_pk(tenant: str, status: str) -> str:
+    """Partition of the index `list` that holds the approvals of a status."""
+    return f"A#{tenant}#{status}"
+
+
+def approval_keys(tenant: str, status: str, requested_ms: int, approval_id: str) -> dict[str, str]:
+    """Attributes that put an approval into the index `list`, the newest last."""
+    return {"list_pk": approvals_pk(tenant, status), "list_sk": f"{requested_ms:013d}#{approval_id}"}
+
+
 def work_keys(ref: Ref, sk: str) -> dict[str, str]:
     """Attributes that put an item into the index `work`: what somebody must still look at."""
     return {"work_pk": WORK_PK, "work_sk": f"{ref.tenant}#{ref.id}#{sk}"}
@@ -98,6 +116,26 @@ def work_keys(ref: Ref, sk: str) -> dict[str, str]:
 def idempotency(tenant: str, digest: str) -> Key:
     """Address of an idempotency row."""
     return Key(f"I#{tenant}#{digest}", "I")
+
+
+def audit_pk(tenant: str, month: str) -> str:
+    """Partition of what people did in a month, such as `2026-11`."""
+    return f"AU#{tenant}#{month}"
+
+
+def audit_sk(at_ms: int, id: str = "") -> str:
+    """Sort key of an audit row; without an id it sorts before all of that millisecond."""
+    return f"{at_ms:013d}#{id}"
+
+
+def at_of(sk: str) -> int:
+    """Read the milliseconds of an audit row's sort key."""
+    return int(sk.split("#", 1)[0])
+
+
+def allowance(tenant: str, agent_id: str, day: str) -> Key:
+    """Address of the counter of what an agent spends in a day."""
+    return Key(f"U#{tenant}#{agent_id}#{day}", "U")
 
 
 def secret(name: str) -> Key:

@@ -5,10 +5,11 @@ is told what is there.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from parley.core.errors import Unavailable
-from parley.core.event import Event
+from parley.core.event import Event, RunStarted
 from parley.core.fold import fold
 from parley.core.session import Session
 from parley.ports import (
@@ -139,6 +140,16 @@ class Log:
         """Return every event behind `after`, which may lie inside an entry."""
         return tuple([event async for event in self.events(ref, after=after)])
 
+    async def of_last_run(self, ref: Ref, before: int) -> list[Event]:
+        """Return the events before `before` back to the start of the run that they belong to, in order."""
+        found: list[Event] = []
+        async with aclosing(self.events(ref, before=before, newest_first=True, expect=16)) as events:
+            async for event in events:
+                found.append(event)
+                if isinstance(event, RunStarted):
+                    break
+        return found[::-1]
+
     async def watch(self, ref: Ref, after: int) -> tuple[list[Event], list[Draft]]:
         """Return the events behind `after`, which is the last `seq` of an entry, and the drafts, in one read."""
         events: list[Event] = []
@@ -154,6 +165,14 @@ class Log:
             cursor = page.cursor
             if cursor is None:
                 return events, drafts.read(passing)
+
+    async def around(self, ref: Ref, seq: int) -> tuple[Event, ...]:
+        """Return the events of the entry that holds event `seq`; none when there is none any more."""
+        first, last = entry_sk(max(1, seq + 1 - MAX_EVENTS)), entry_sk(seq)
+        page = await self.table.query(ref.pk, first=first, last=last, limit=1, newest_first=True)
+        for item in page.items:
+            return (await entries.decode(item, self.blobs)).events
+        return ()
 
     async def last_seq(self, ref: Ref, sealed: int = 0) -> int:
         """Return the newest event's `seq`; 0 when there is none. `sealed` is known to be in the log."""

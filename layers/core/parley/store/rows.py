@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parley.core.agent import Agent
+from parley.core.control import RunCancelled
 from parley.core.errors import NotFound
 from parley.core.event import Event, RunFailed, RunFinished, UserMessage
 from parley.core.session import Session
@@ -41,6 +42,8 @@ class RunRow:
     error_code: str | None = None
     error_message: str | None = None
     usage: Usage = Usage()
+    cost: int = 0
+    """Micro-dollars."""
 
     @classmethod
     def begun(cls, session: Session, agent: Agent, opening: Sequence[Event], now_ms: int) -> "RunRow":
@@ -83,6 +86,7 @@ def settled(ref: Ref, after: Session, placed: tuple[Event, ...], now_ms: int) ->
         "phase": after.phase,
         "last_seq": placed[-1].seq,
         "usage": run.usage.model_dump(exclude_defaults=True),
+        "cost": run.cost,
     }
     for event in placed:
         match event:
@@ -90,6 +94,8 @@ def settled(ref: Ref, after: Session, placed: tuple[Event, ...], now_ms: int) ->
                 changes["stop_reason"] = event.stop_reason
             case RunFailed():
                 changes |= {"error_code": event.code, "error_message": event.message}
+            case RunCancelled():
+                changes["stop_reason"] = event.reason
             case _:
                 pass
     if run.open:

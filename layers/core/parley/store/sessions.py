@@ -1,12 +1,14 @@
 """Sessions as rows: create, open, list, delete. The conversation itself is in the log."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from parley.core.compose import Scribe
 from parley.core.errors import NotFound, Unavailable
-from parley.core.event import SessionDeleted
+from parley.core.event import Event, SessionDeleted
+from parley.core.scribe import Scribe
 from parley.ports import Absent, Clock, Condition, ConditionFailed, Item, Match, Op, Put, Update
+from parley.store import audit
+from parley.store.audit import Actor
 from parley.store.cursor import Cursors
 from parley.store.head import Head, Lock, milliseconds
 from parley.store.idempotency import Once
@@ -39,13 +41,17 @@ class Sessions:
         """Epoch seconds at which a session expires if nothing more happens."""
         return int(self.clock.now().timestamp()) + self.ttl_seconds
 
-    async def create(self, ref: Ref, head: Head, once: Once | None = None) -> None:
-        """Store a new session without events.
+    async def create(
+        self, ref: Ref, head: Head, once: Once | None = None, *also: Op, said: Sequence[Event] = ()
+    ) -> None:
+        """Store a new session whose log begins with what is `said`, and do other writes with it.
 
         Raises:
             ConditionFailed: the same `Idempotency-Key` was used a moment ago.
         """
-        ops: list[Op] = [Put(head.item(ref, self.ttl()), Absent()), Put(Lock().item(ref), Absent())]
+        ops: list[Op] = [Put(head.item(ref, self.ttl()), Absent()), Put(Lock().item(ref), Absent()), *also]
+        if said:
+            ops.append(await self.log.entry(ref, 0, said))
         if once:
             ops.append(once.put(int(self.clock.now().timestamp()), ref.id))
         await self.log.write(*ops)
@@ -77,7 +83,15 @@ class Sessions:
         lock = replace(Lock.of(found[LOCK]), watched=WATCHED in found) if LOCK in found else Lock(deleted=True)
         return found.get(SHOWN), lock
 
-    async def delete(self, ref: Ref, owner: str | None = None) -> None:
+    def active(self, ref: Ref, head: Head, sent: int) -> Update:
+        """Make the write that lets a session count as active now, if it is still open; `sent` messages have come."""
+        now = milliseconds(self.clock.now())
+        shown = replace(head, updated_ms=max(now, head.updated_ms)).activity(ref, self.ttl())
+        del shown["phase"]  # the log's to say
+        open_still = Match({"id": ref.id, "deleted": None, "archived_ms": None})
+        return Update(ref.shown(), set=shown, add={"sent": sent}, condition=open_still)
+
+    async def delete(self, ref: Ref, owner: str | None = None, actor: Actor | None = None) -> None:
         """Make the session unreadable at once and bar its driver; its bytes are swept later.
 
         Raises:
@@ -85,12 +99,14 @@ class Sessions:
             Unavailable: writers kept taking the slot, or it is unknown what was stored; a read will tell.
         """
         for _ in range(CONTENTION_RETRIES):
-            _, lock = await self.open(ref, owner)
-            if await self.bury(ref, lock, Match({"id": ref.id})):
+            head, lock = await self.open(ref, owner)
+            now, id = milliseconds(self.clock.now()), self.log.ids.new("audt")
+            told = [audit.entry(actor, "session.deleted", ref, head.owner, id=id, at_ms=now)] if actor else []
+            if await self.bury(ref, lock, Match({"id": ref.id}), *told):
                 return
         raise Unavailable("The session is being written to all the time. Try again.")
 
-    async def bury(self, ref: Ref, lock: Lock, shown: Condition) -> bool:
+    async def bury(self, ref: Ref, lock: Lock, shown: Condition, *also: Op) -> bool:
         """Put tombstones on lock and row, and a barrier behind the log; `False` when somebody wrote meanwhile.
 
         `shown` has to hold for the row, `lock` is the lock as it was read. The row's tombstone has no `ttl`: it is what
@@ -109,6 +125,7 @@ class Sessions:
             ),
             Put({"PK": row.pk, "SK": row.sk, "id": ref.id, "deleted": True, **work_keys(ref, row.sk)}, shown),
             await self.barrier(ref, await self.log.last_seq(ref, lock.sealed) + 1, lock.run),
+            *also,
         ]
         if lock.run:
             ended = {"phase": "deleted", "ended_ms": milliseconds(self.clock.now())}

@@ -16,7 +16,7 @@ from parley.ports import Blobs
 from parley.store.entry import pack, unpack
 from parley.store.keys import Ref
 
-FOLD_VERSION = b"2"
+FOLD_VERSION = b"3"
 """Raise it whenever `core.session` folds the same events into something else, or is written in another way."""
 
 SEAL_BYTES = 56 * 1024

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from parley.adapters.dynamodb.values import encode, encode_item
 from parley.core.errors import TooLarge
-from parley.ports import Absent, Condition, Delete, Index, Item, Key, Match, Op, Put, Update
+from parley.ports import Absent, AtMost, Condition, Delete, Index, Item, Key, Match, Op, Put, Update
 
 MAX_OPS: Final = 100
 """Limit of TransactWriteItems (API Reference as botocore 1.44.5 carries it, read 2026-11-20)."""
@@ -129,6 +129,10 @@ def _condition(condition: Condition, names: _Names) -> str:
     match condition:
         case Absent():
             return "attribute_not_exists(PK)"
+        case AtMost():
+            counter = names.name(condition.attribute)
+            holds = f"{counter} <= {names.value(condition.value)}"
+            return f"(attribute_not_exists({counter}) OR {holds})" if condition.value >= 0 else holds
         case Match():
             # To DynamoDB an attribute is missing when its item is, so the item itself is asked for, too.
             terms = ["attribute_exists(PK)"]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from parley.core.compaction import summary_in
+from parley.core.compose import EDITED
+from parley.core.restore import SET_BACK
 
 MAX_CHARS = 4_000
 """Of one message; what is said behind that is not heard."""
@@ -77,7 +79,7 @@ def read(messages: Sequence[bytes]) -> Conversation:
             answers, asked = before.answers, before.asked
         elif results:
             rounds.append(tuple(_result(block, names) for block in results))
-        else:
+        elif text != SET_BACK:  # nobody said that
             texts.append(text[:MAX_CHARS])
             images = sum(block["type"] == "image" for block in blocks)
             rounds.clear()
@@ -136,5 +138,6 @@ def _blocks(message: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _result(block: dict[str, Any], names: dict[str, str]) -> Result:
     content = block.get("content") or ""
-    text = content if isinstance(content, str) else "\n".join(part.get("text", "") for part in content)
+    parts = [content] if isinstance(content, str) else [part.get("text", "") for part in content]
+    text = "\n".join(part for part in parts if not part.startswith(EDITED))
     return Result(names.get(block["tool_use_id"], "it"), text, bool(block.get("is_error")))

@@ -6,7 +6,7 @@ from typing import Final
 
 from parley.adapters.sqlite.rows import SIZE, STORE, Row, check_key, to_item, to_row
 from parley.core.errors import TooLarge
-from parley.ports import Absent, Condition, ConditionFailed, Item, Key, Match, Op, Put, Update
+from parley.ports import Absent, AtMost, Condition, ConditionFailed, Item, Key, Match, Op, Put, Update
 
 MAX_OPS: Final = 100
 MAX_WRITE_BYTES: Final = 4 * 1024 * 1024
@@ -113,6 +113,8 @@ def _holds(condition: Condition | None, item: Item | None) -> bool:
             return True
         case Absent():
             return item is None
+        case AtMost():
+            return int((item or {}).get(condition.attribute, 0)) <= condition.value
         case Match():
             return item is not None and all(_same(item, *wanted) for wanted in condition.attributes.items())
 
