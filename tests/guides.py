@@ -35,6 +35,13 @@ def marked(mark: str) -> Block:
     return block
 
 
+def script(guide: str, *headings: str) -> str:
+    """Return what the shell is told under these headings, one after the other."""
+    page = (ROOT / "docs/guide" / guide).read_text()
+    parts = [page.split(f"\n## {heading}\n")[1].split("\n## ")[0] for heading in headings]
+    return "".join(found["text"] for part in parts for found in _BLOCK.finditer(part) if found["language"] == "sh")
+
+
 def prose(guide: Path) -> str:
     """Return the text without its blocks."""
     return _BLOCK.sub("", guide.read_text())

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +250,17 @@ def read_short_form(loader: Template, name: str, node: yaml.Node) -> dict[str, A
 
 
 Template.add_multi_constructor("!", read_short_form)
+
+
+def read_mapping(loader: Template, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    """Refuse a name that is given twice: YAML would let the last one count, CloudFormation does not take it."""
+    names = [key.value for key, _ in node.value]
+    twice = {name for name in names if names.count(name) > 1}
+    assert not twice, f"line {node.start_mark.line + 1}: {twice} stand there twice"
+    return loader.construct_mapping(node, deep=True)
+
+
+Template.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, read_mapping)
 
 
 def the_template() -> dict[str, Any]:

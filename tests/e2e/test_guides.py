@@ -33,14 +33,76 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         yield process
 
 
+@pytest.fixture(scope="module")
+def donor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A server with a wallet of its own, which others need not find full."""
+    with running(lambda: parley(tmp_path_factory.mktemp("donor"))) as process:
+        yield process
+
+
+def test_the_lines_that_the_server_prints_work_and_lead_to_a_donation_that_waits(donor: Process) -> None:
+    lines = [line for line in donor.output if line.startswith("  curl ")]
+
+    said = [run(line, donor) for line in lines]
+
+    assert len(said) == 5
+    assert "event: approval_required" in said[2]
+    assert '"name":"donate"' in said[-1]
+
+
 def test_the_lines_that_send_now_and_watch_later_work(server: Process) -> None:
-    script = guides.marked("server").text.replace("http://127.0.0.1:8000", server.url)
+    said = shell("server", server)
 
-    done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, timeout=30)
+    assert '"processed_at":null' in said
+    assert "event: complete" in said
 
-    assert done.returncode == 0, done.stderr
-    assert '"processed_at":null' in done.stdout
-    assert "event: complete" in done.stdout
+
+def test_the_lines_that_hold_set_back_and_fork_a_session_work(server: Process) -> None:
+    said = walk(server, "Suspend, checkpoints, forks", "Audit")
+
+    assert '"code"' not in said
+    assert said.index('"state":"suspended"') < said.index('"processed_at":null') < said.index('"state":"active"')
+    assert said.index('"state":"active"') < said.index("event: complete") < said.index('"title":"Rent of May"')
+    assert '"type":"checkpoint"' in said
+    assert '"title":"Another try"' in said
+    assert '"output":"Before this you said “What is my balance?”."' in said
+    assert '"archived_at":"20' in said
+    assert said.count('"action":"session.archived"') == 2
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A server whose model takes its time, so that a run is still open at the next line."""
+    folder = tmp_path_factory.mktemp("slow")
+    with running(lambda: parley(folder, PARLEY_SCRIPTED_DELAY_SECONDS="0.06")) as process:
+        yield process
+
+
+def test_the_lines_that_stop_a_run_work(slow: Process) -> None:
+    said = walk(slow, "Stop")
+
+    assert '"type":"user.interrupt"' in said
+    assert '"status":"interrupted"' in said
+    assert "event: tool_call" not in said
+
+
+def test_the_lines_that_speak_to_a_busy_session_work(slow: Process) -> None:
+    said = walk(slow, "Sending while it works")
+
+    assert '"text":"Pay 5 to alice"' in said
+    assert '"type":"event_removed"' in said
+    assert re.findall(r'event: tool_call\ndata: .*?"name":"(\w+)"', said) == ["balance", "quote"]
+    assert said.count("event: complete") == 1
+
+
+def test_the_lines_about_budgets_work(server: Process) -> None:
+    said = walk(server, "Budgets")
+
+    assert '"stop_reason":"budget_reached"' in said
+    assert '"max_cost":5000000' in said
+    assert said.index("event: budget.reached") < said.index("event: run.finished")
+    assert re.search(r'^"cost":2\d{3}$', said, re.MULTILINE)
+    assert '"list_cost":{"amount":"1","currency":"USD"' in said
 
 
 def test_the_lines_for_the_sdk_work(server: Process, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,6 +118,61 @@ def test_the_lines_for_images_work(server: Process, capsys: pytest.CaptureFixtur
     exec(guides.marked("images").text.replace("http://127.0.0.1:8000", server.url), {})
 
     assert capsys.readouterr().out.startswith("I see 1 image.")
+
+
+def test_the_lines_that_decide_on_an_approval_work_beside_older_ones(donor: Process) -> None:
+    with client(donor) as http:
+        execute(http, "wallet", "Donate 1 to dan")
+
+    said = walk(donor, "Approvals")
+
+    assert '"status":"waiting_approval"' in said
+    assert '"status":"pending"' in said
+    assert '"edited_input":{"amount":3,"to":"alice"}' in said
+    assert "the donated is 3.00" in said
+
+
+def test_the_lines_about_levels_work(donor: Process) -> None:
+    said = walk(donor, "Levels")
+
+    assert '"status":"waiting_approval"' in said
+    assert '"autonomy":"L3"' in said
+    assert re.findall(r'"name":"(\w+)".*"status":"pending"', said[said.index('"autonomy":"L3"') :]) == ["pay"]
+
+
+def test_the_lines_that_decide_on_a_plan_work(donor: Process) -> None:
+    said = walk(donor, "Plans")
+
+    assert '"type":"plan.approved"' in said
+    assert said.count("event: approval_required") == 3
+    assert said.count("event: tool_result") == 3
+    assert "it was not made: Not to bob." in said
+    assert '"status":"completed_with_errors"' in said
+
+
+def test_the_lines_that_confirm_by_the_sdk_work(donor: Process, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(guides.marked("confirmations").text.replace("http://127.0.0.1:8000", donor.url), {})
+
+    said = capsys.readouterr().out
+    assert "5.00" in said
+    assert "One is enough." in said
+
+
+def shell(mark: str, server: Process) -> str:
+    """Run the lines of a guide that have a mark, and return what they print."""
+    return run(guides.marked(mark).text, server)
+
+
+def walk(server: Process, *headings: str) -> str:
+    """Run what the shell is told under these headings of control.md, and return what it prints."""
+    return run(guides.script("control.md", *headings), server)
+
+
+def run(script: str, server: Process) -> str:
+    script = script.replace("http://127.0.0.1:8000", server.url)
+    done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("cut", [False, True])

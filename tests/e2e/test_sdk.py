@@ -6,14 +6,16 @@ from typing import Any
 
 import anthropic
 import pytest
-from anthropic.types.beta import BetaManagedAgentsSession
+from anthropic.types.beta import BetaManagedAgentsSession, BetaManagedAgentsSessionUpdatedEvent
 from anthropic.types.beta.sessions import (
     BetaManagedAgentsAgentMessageEvent,
     BetaManagedAgentsAgentThinkingEvent,
     BetaManagedAgentsAgentToolResultEvent,
     BetaManagedAgentsAgentToolUseEvent,
     BetaManagedAgentsSessionStatusIdleEvent,
+    BetaManagedAgentsSessionStatusTerminatedEvent,
     BetaManagedAgentsSpanModelRequestEndEvent,
+    BetaManagedAgentsUserInterruptEvent,
     BetaManagedAgentsUserMessageEvent,
 )
 
@@ -79,6 +81,49 @@ def test_the_sdk_creates_retrieves_lists_and_deletes_sessions(sdk: anthropic.Ant
     assert refused.value.type == "not_found_error"
 
 
+def test_the_sdk_updates_and_archives_sessions(sdk: anthropic.Anthropic) -> None:
+    made = sdk.beta.sessions.create(agent="desk", environment_id="any", title="Rent", metadata={"of": "May"})
+
+    updated = sdk.beta.sessions.update(made.id, title="Rent of May", metadata={"of": None, "paid": "no"})
+    archived = sdk.beta.sessions.archive(made.id)
+    events = list(sdk.beta.sessions.events.list(made.id))
+    listed = [session.id for session in sdk.beta.sessions.list(limit=10)]
+    found = [session.id for session in sdk.beta.sessions.list(limit=10, include_archived=True)]
+
+    assert (updated.title, updated.metadata, updated.archived_at) == ("Rent of May", {"paid": "no"}, None)
+    assert (archived.status, archived.archived_at is None) == ("terminated", False)
+    assert [type(event) for event in events] == [
+        BetaManagedAgentsSessionUpdatedEvent,
+        BetaManagedAgentsSessionStatusTerminatedEvent,
+    ]
+    assert made.id not in listed
+    assert made.id in found
+    assert sdk.beta.sessions.archive(made.id) == archived == sdk.beta.sessions.retrieve(made.id)
+    with pytest.raises(anthropic.ConflictError, match="archived"):
+        sdk.beta.sessions.update(made.id, title="More")
+
+
+def test_the_sdk_gives_a_session_a_budget_and_raises_it(sdk: anthropic.Anthropic) -> None:
+    made = sdk.beta.sessions.create(
+        agent="desk",
+        environment_id="any",
+        budget={"type": "limit", "max_list_cost": {"amount": "500", "currency": "USD"}},
+    )
+    raised = sdk.beta.sessions.update(
+        made.id, budget={"type": "limit", "max_list_cost": {"amount": "700", "currency": "USD"}}
+    )
+    removed = sdk.beta.sessions.update(made.id, budget=None)
+    events = list(sdk.beta.sessions.events.list(made.id))
+
+    assert made.budget is not None
+    assert raised.budget is not None
+    assert (made.budget.max_list_cost.amount, raised.budget.max_list_cost.amount) == ("500", "700")
+    assert removed.budget is None
+    assert raised.usage.list_cost is not None
+    assert raised.usage.list_cost.amount == "0"
+    assert [event.type for event in events] == ["session.updated"] * 3
+
+
 def test_the_sdk_lists_events_with_their_types(server: Process, sdk: anthropic.Anthropic) -> None:
     with client(server) as http:
         said = execute(http, "desk", '[[think first]] [[tool look {"seconds": 0}]]')
@@ -127,6 +172,32 @@ def test_images_alone_are_a_message_for_the_sdk(sdk: anthropic.Anthropic) -> Non
         ends = [event.stop_reason.type for event in stream if event.type == "session.status_idle"]
 
     assert ends == ["end_turn"]
+
+
+def test_the_sdk_interrupts_a_run_and_sends_what_is_to_be_done_instead(sdk: anthropic.Anthropic) -> None:
+    made = sdk.beta.sessions.create(agent="desk", environment_id="any")
+    slow: Any = [{"type": "text", "text": '[[tool look {"seconds": 1}]] [[then tool send {"seconds": 0}]]'}]
+    instead: Any = [{"type": "text", "text": "[[count]]"}]
+
+    with sdk.beta.sessions.events.stream(made.id, extra_query={"until": "idle"}) as stream:
+        sdk.beta.sessions.events.send(made.id, events=[{"type": "user.message", "content": slow}])
+        told = []
+        for event in stream:
+            told.append(event)
+            if event.type == "agent.tool_use":
+                sent = sdk.beta.sessions.events.send(
+                    made.id,
+                    events=[{"type": "user.interrupt"}, {"type": "user.message", "content": instead}],
+                )
+
+    assert sent.data is not None
+    assert isinstance(sent.data[0], BetaManagedAgentsUserInterruptEvent)
+    assert isinstance(sent.data[1], BetaManagedAgentsUserMessageEvent)
+    assert [event.type for event in told if event.type == "agent.tool_use"] == ["agent.tool_use"]
+    [listed] = sdk.beta.sessions.events.list(made.id, types=["user.interrupt"])
+    assert isinstance(listed, BetaManagedAgentsUserInterruptEvent)
+    said = [event.model_dump()["content"][0]["text"] for event in told if event.type == "agent.message"]
+    assert said[-1].startswith("messages=")
 
 
 def test_the_sdk_gets_typed_errors(sdk: anthropic.Anthropic) -> None:

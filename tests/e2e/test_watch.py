@@ -131,7 +131,14 @@ def test_the_sdk_gets_typed_errors_for_what_cannot_be_sent_or_followed(server: P
         session = sdk.beta.sessions.create(agent="desk", environment_id="any")
 
         with pytest.raises(anthropic.UnprocessableEntityError, match=r"user\.message"):
-            sdk.beta.sessions.events.send(session.id, events=[{"type": "user.interrupt"}])
+            sdk.beta.sessions.events.send(
+                session.id, events=[{"type": "user.custom_tool_result", "custom_tool_use_id": "sevt_unknown"}]
+            )
+        with pytest.raises(anthropic.NotFoundError):
+            sdk.beta.sessions.events.send(
+                session.id,
+                events=[{"type": "user.tool_confirmation", "tool_use_id": "sevt_unknown", "result": "allow"}],
+            )
         with pytest.raises(anthropic.NotFoundError):
             sdk.beta.sessions.events.stream("sesn_unknown")
 

@@ -75,10 +75,18 @@ class Report:
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Give each body a key of its own: the same key with another body is refused, and no schema says so."""
+    """Give each body a key of its own: the same key with another body is refused, and no schema says so.
+
+    And let who wants to stop a run stop the one that can be, and nobody end a session that others need.
+    """
     key = (case.headers or {}).get("idempotency-key")
     if isinstance(key, str) and 1 <= len(key) <= 200:
         case.headers["idempotency-key"] = f"{key}{hashlib.sha256(repr(case.body).encode()).hexdigest()[:8]}"
+    if case.operation.path.endswith("/cancel") and str(case.path_parameters.get("run_id")).startswith("run_"):
+        case.path_parameters |= case.operation.schema.app.stopped  # a run that a case finds for itself has ended
+    ends = case.operation.path.endswith("/archive") or case.operation.label == "DELETE /v1/sessions/{session_id}"
+    if ends and case.path_parameters.get("session_id") in case.operation.schema.app.kept:
+        case.path_parameters["session_id"] = "sesn_kept"  # which is not there
 
 
 @schemathesis.check

@@ -10,13 +10,21 @@ CURSOR = "a cursor that was not made here is malformed (400), and no schema can 
 
 IMAGE = "whether base64 is an image of the kind that it names (422), no schema can tell"
 
+MANY = "whether there are too many metadata then (422) depends on those that are there"
+
 LENIENCE: dict[str, dict[str, str]] = {
     "execute": {"422": IMAGE},
-    "send_events": {"422": IMAGE},
+    "send_events": {"422": f"{IMAGE}; nor whether confirmations come with messages"},
+    "edit_event": {"422": IMAGE},
+    "decide_approval": {"422": "whether edited arguments fit the call's tool, no schema of the API can tell"},
+    "decide_plan": {"422": "which calls are in the plan, no schema can tell"},
+    "list_approvals": {"400": CURSOR},
     "list_sessions": {"400": CURSOR},
     "list_events": {"400": CURSOR},
     "list_messages": {"400": CURSOR},
     "list_runs": {"400": CURSOR},
+    "list_acts": {"400": CURSOR},
+    "update_session": {"422": MANY},
     "stream_events": {"400": CURSOR},
 }
 """By operation: a refusal that a request may get although the schema admits it, and why. No check is off."""
@@ -51,7 +59,7 @@ def settings(known: Known, max_examples: int, seed: int | None) -> dict[str, Any
         "dictionaries": {name: {"values": [value]} for name, value in vars(known).items()},
         "parameters": {
             "path.agent_id": often("agent"),
-            "path.run_id": often("run"),
+            "path.approval_id": often("approval"),
             "body.agent": often("agent"),
         },
         "operations": [
@@ -59,6 +67,22 @@ def settings(known: Known, max_examples: int, seed: int | None) -> dict[str, Any
             {
                 "include-operation-id": "decide_outcome",
                 "parameters": {"path.session_id": often("parked"), "path.event_id": often("call")},
+            },
+            {
+                "include-operation-id": "decide_plan",
+                "parameters": {"path.session_id": often("planned"), "path.plan_id": often("plan")},
+            },
+            {
+                "include-operation-id": "get_run",
+                "parameters": {"path.session_id": often("session"), "path.run_id": often("run")},
+            },
+            {
+                "include-operation-id": "edit_event",
+                "parameters": {"path.session_id": often("held"), "path.event_id": often("waiting")},
+            },
+            {
+                "include-operation-id": "remove_event",
+                "parameters": {"path.session_id": often("held"), "path.event_id": often("unwanted")},
             },
             {  # a deleted session is of no use to the others: what is deleted was made by a case before
                 "include-path-regex": r"\{session_id\}",

@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 from parley import wiring
 from parley.core.event import ToolIntended
+from parley.core.policy import Policy
 from parley.settings import Settings
 from parley.store import Claim, Head, Ref
 from parley.store.head import milliseconds
@@ -22,6 +23,18 @@ async def begin_and_die(settings: Settings, text: str) -> Claim:
     now = milliseconds(state.store.log.clock.now())
     head = Head(ref.id, agent.id, state.principal.owner, now, now)
     return await state.store.claims.begin(ref, agent, text, new=head)
+
+
+async def ask_for_a_second(settings: Settings) -> str:
+    """Leave a run that waits for a decision for one second; return its session's id."""
+    claim = await begin_and_die(settings, f"Donate 5 to alice. {LARGE}")
+    state = wiring.running(settings)
+    runner = state.runner
+    assert runner is not None
+    hasty = state.agents["wallet"].model_copy(update={"policy": Policy(approval_seconds=1)})
+    async for _ in runner.engine.drive(claim, hasty):
+        pass
+    return claim.ref.id
 
 
 async def die_while_paying(settings: Settings) -> dict[str, str]:

@@ -14,8 +14,8 @@ from parley import wiring
 from parley.adapters.inline import InlineQueue
 from parley.api.app import create_app
 from parley.api.depends import States
+from parley.api.problems import Problem
 from parley.api.routers import ROUTERS
-from parley.api.shapes import Problem
 from parley.core.errors import Unavailable
 from parley.lambda_app import http
 from parley.settings import Settings, SettingsError, load

@@ -16,6 +16,17 @@ from tests.integration import gateway
 from tests.integration.drivers import LARGE, begin_and_die, die_while_paying
 from tests.integration.gateway import Answer, Gateway
 
+TOO_LATE = {
+    "decide_outcome": (404, "tool_call_not_found"),
+    "edit_event": (404, "event_not_found"),
+    "remove_event": (404, "event_not_found"),
+    "cancel_run": (409, "run_ended"),
+    "decide_plan": (404, "plan_not_found"),
+    "get_approval": (404, "approval_not_found"),
+    "decide_approval": (404, "approval_not_found"),
+}
+"""What is said of a run that is over, in a session where nothing waits."""
+
 UNICODE = 'Überweise 5 € an Zoë 🦊 \u2028 "quoted" \\ 你好'
 
 
@@ -39,14 +50,14 @@ def test_a_recorded_event_is_answered_by_the_function_its_route_is_attached_to(a
 
     answer = api.send(operation, ids=ids)
 
-    expected = 404 if operation == "decide_outcome" else 200
+    expected, code = TOO_LATE.get(operation, (200, ""))
     assert answer.status == expected, answer.body
     assert answer.headers.get("content-type", "").split(";")[0] in {
         "text/event-stream",
         "application/json",
         "application/problem+json",
     }
-    assert expected == 200 or answer.json()["code"] == "tool_call_not_found"
+    assert expected == 200 or answer.json()["code"] == code
 
 
 def test_a_session_lives_from_execute_to_delete_across_all_functions(api: Gateway) -> None:
@@ -180,6 +191,24 @@ def test_a_run_without_a_driver_is_shown_as_its_log_has_it(api: Gateway) -> None
     shown = api.send("get_session", ids={"session_id": claim.ref.id})
 
     assert (shown.status, shown.json()["status"], shown.json()["run_status"]) == (200, "running", "planning")
+
+
+def test_an_approval_is_found_in_the_inbox_and_lets_the_run_go_on_in_the_worker(api: Gateway) -> None:
+    told = api.send("execute", body={"input": "Donate 5 to alice", "stream": False}).json()
+    [approval_id] = told["pending_approval_ids"]
+
+    inbox = api.send("list_approvals", query={"session_id": [told["session_id"]]}).json()["data"]
+    answer = api.send("decide_approval", ids={"approval_id": approval_id}, body={"decision": "approve"})
+    failed = api.pump()
+    again = api.send("decide_approval", ids={"approval_id": approval_id}, body={"decision": "deny"})
+    shown = api.send("get_approval", ids={"approval_id": approval_id}).json()
+
+    assert [row["id"] for row in inbox] == [approval_id]
+    assert (answer.status, answer.json()["approval"]["status"]) == (200, "approved")
+    assert failed == []
+    assert (again.status, again.json()["code"]) == (409, "approval_decided")
+    assert shown == answer.json()["approval"]
+    assert api.send("get_session", ids=told).json()["run_status"] == "completed"
 
 
 def test_a_decided_outcome_lets_the_run_go_on_in_the_worker(api: Gateway) -> None:

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from inline_snapshot import snapshot
 from parley import dev
 from parley.adapters.inline import InlineQueue
-from parley.api.shapes import Problem
+from parley.api.problems import Problem
 from parley.core import event as e
 from parley.core.tool import ToolContext, ToolOutcome
 from parley.ports import Put
@@ -381,7 +381,7 @@ async def test_a_wrong_method_is_told_every_right_one(server: Server) -> None:
     events = await server.http.delete("/v1/sessions/sesn_9/events")
     documents = await server.http.post("/openapi.json")
 
-    assert session.headers["allow"] == "DELETE, GET"
+    assert session.headers["allow"] == "DELETE, GET, POST"
     assert events.headers["allow"] == "GET, POST"
     assert documents.headers["allow"] == "GET, HEAD"
 
@@ -597,7 +597,12 @@ async def test_an_agent_may_be_named_as_the_sdk_does(server: Server) -> None:
         ({"agent": "bank", "metadata": {"a": "x" * 513}}, 422, "invalid_input"),
         ({"agent": "bank", "colour": "red"}, 422, "invalid_input"),
         ({"agent": "bank", "initial_events": [{}]}, 422, "not_supported"),
-        ({"agent": "bank", "budget": {"usd": 5}}, 422, "not_supported"),
+        ({"agent": "bank", "budget": {"usd": 5}}, 422, "invalid_input"),
+        ({"agent": "bank", "budget": {"max_steps": -1}}, 422, "invalid_input"),
+        ({"agent": "bank", "budget": {"max_steps": "7"}}, 422, "invalid_input"),
+        ({"agent": "bank", "budget": {"max_steps": True}}, 422, "invalid_input"),
+        ({"agent": "bank", "budget": {"max_list_cost": {"amount": "5.00", "currency": "USD"}}}, 422, "invalid_input"),
+        ({"agent": "bank", "budget": {"max_list_cost": {"amount": "5", "currency": "EUR"}}}, 422, "invalid_input"),
         ({"agent": "bank", "resources": [1]}, 422, "not_supported"),
         ({"agent": "bank", "vault_ids": ["v"]}, 422, "not_supported"),
     ],

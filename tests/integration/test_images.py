@@ -146,7 +146,7 @@ async def test_what_is_not_an_image_is_refused_with_its_place_and_stores_nothing
         )
 
         assert executed["errors"][0]["field"].startswith("body.input.blocks.1.image.source")
-        assert sent["errors"][0]["field"].startswith("body.events.1.content.2.image.source")
+        assert sent["errors"][0]["field"].startswith("body.events.1.user.message.content.2.image.source")
         assert why in executed["detail"]
         assert why in sent["detail"]
     assert server.stage.rows() == before

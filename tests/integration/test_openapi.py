@@ -47,7 +47,7 @@ def test_what_is_refused_for_its_value_alone_is_said_to_be_refused() -> None:
     ]
 
     assert {(key["minLength"], key["maxLength"]) for key in keys} == {(1, 255)}
-    for name in ("initial_events", "budget", "resources", "vault_ids"):
+    for name in ("initial_events", "resources", "vault_ids"):
         field = schemas["CreateSession"]["properties"][name]
         assert (field["maxItems"], field["maxProperties"]) == (0, 0)
     assert schemas["Execute"]["then"] == {"properties": {"metadata": {"maxProperties": 0}}}

@@ -14,6 +14,7 @@ from parley.api.problems import MAX_ERRORS
 from parley.api.routers import ROUTERS
 from parley.api.size import NO_IMAGE
 from parley.core import event as e
+from parley.core.approval import DENIED_BECAUSE
 from parley.core.tool import ToolOutcome
 from parley.core.value import TextBlock, text_of
 from parley.settings import load
@@ -22,7 +23,7 @@ from parley.store import Ref
 from tests import build
 from tests.build import agent, answer, asked, linked, message, picture, said
 from tests.integration.test_http import EXECUTE, Server, client, refused, server
-from tests.integration.test_stream import messages, path_of
+from tests.integration.test_stream import messages, path_of, send
 
 __all__ = ["server"]
 
@@ -37,22 +38,50 @@ POSTS: dict[str, bytes] = {
     "/v1/sessions/{session_id}/events": (
         b'{"events": [{"type": "user.message", "content": [{"type": "text", "text": "%b"}]}]}'
     ),
+    "/v1/sessions/{session_id}": b'{"title": "%b"}',
+    "/v1/sessions/{session_id}/checkpoints": b'{"name": "%b"}',
+    "/v1/sessions/{session_id}/restore": b'{"checkpoint": "%b"}',
+    "/v1/sessions/{session_id}/fork": b'{"title": "%b"}',
     "/v1/sessions/{session_id}/tool_calls/{event_id}/outcome": b'{"outcome": "happened", "result": "%b"}',
+    "/v1/sessions/{session_id}/events/{event_id}": b'{"content": [{"type": "text", "text": "%b"}]}',
+    "/v1/sessions/{session_id}/plans/{plan_id}/decision": b'{"decision": "deny", "message": "%b"}',
+    "/v1/approvals/{approval_id}/decision": b'{"decision": "answer", "answer": "%b"}',
 }
 """Every operation that takes a body, and a body with room for a text."""
 
+TITLES = {"/v1/sessions", "/v1/sessions/{session_id}", "/v1/sessions/{session_id}/fork"}
+NAMES = {"/v1/sessions/{session_id}/checkpoints", "/v1/sessions/{session_id}/restore"}
+"""What their text is: kept as the title of a session, or a name, which has no room for any text."""
+
 
 async def posted(server: Server, path: str, body: bytes) -> Any:
-    """Send a body to an operation; the session is one that waits for a person's word on a call."""
-    session_id, call_id = await server.parked()
+    """Send a body to an operation; the session is one that waits for a person's word on what the path names."""
+    names = await waiting(server, path)
     server.stage.plays(answer(said()), answer(said()))
     before = server.stage.rows()
-    path = path.format(session_id=session_id, event_id=call_id)
-    return await server.http.post(path, content=body, headers=JSON), before
+    return await server.http.post(path.format(**names), content=body, headers=JSON), before
+
+
+async def waiting(server: Server, path: str) -> dict[str, str]:
+    """Leave a session that waits; return the names in the path. An approval is one of a plan."""
+    if "/decision" not in path:
+        session_id, call_id = await server.parked()
+        if path.endswith("/events/{event_id}"):
+            [sent] = (await send(server, session_id, "Hi")).json()["data"]
+            return {"session_id": session_id, "event_id": sent["id"]}
+        return {"session_id": session_id, "event_id": call_id}
+    made = await server.http.post("/v1/sessions", json={"agent": "bank", "autonomy": "L1"})
+    server.stage.plays(answer(*(asked("pay", {"amount": n}) for n in (1, 2, 3))))
+    told = await server.run("Pay", session_id=made.json()["id"])
+    [approval_id, *_] = told["pending_approval_ids"]
+    shown = (await server.http.get(f"/v1/approvals/{approval_id}")).json()
+    return {"session_id": told["session_id"], "plan_id": shown["plan_id"], "approval_id": approval_id}
 
 
 def test_no_operation_that_takes_a_body_is_left_out() -> None:
-    taking = {path for path, item in bare_app(ROUTERS).openapi()["paths"].items() if "post" in item}
+    taking = {
+        path for path, item in bare_app(ROUTERS).openapi()["paths"].items() if "requestBody" in item.get("post", {})
+    }
 
     assert {path.replace("bank", "{agent_id}") for path in POSTS} == taking
 
@@ -96,7 +125,7 @@ TEXTS: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("path", POSTS)
+@pytest.mark.parametrize("path", [path for path in POSTS if path not in NAMES])
 @pytest.mark.parametrize("text", TEXTS)
 async def test_any_text_is_kept_as_it_is_or_refused_without_a_trace(server: Server, path: str, text: str) -> None:
     body = POSTS[path] % TEXTS[text]
@@ -117,21 +146,21 @@ async def test_any_text_is_kept_as_it_is_or_refused_without_a_trace(server: Serv
 
 def fits_in(path: str, text: str) -> bool:
     """Say whether a text is short enough for an operation."""
-    if path == "/v1/sessions":
+    if path in TITLES:
         return len(text) <= 500
-    return len(text) <= 64 * 1024 if path.endswith("/outcome") else len(text.encode()) <= 1_000_000
+    return len(text) <= 64 * 1024 if path.endswith(("/outcome", "/decision")) else len(text.encode()) <= 1_000_000
 
 
 async def is_kept(server: Server, path: str, text: str) -> bool:
     """Look for a text where it has to be."""
     sessions = (await server.http.get("/v1/sessions")).json()["data"]
-    if path == "/v1/sessions":
+    if path in TITLES:
         return text in [row["title"] for row in sessions]
     logs = [await server.stage.log(Ref("acme", row["id"])) for row in sessions]
     queued = [await server.stage.store.inputs.all(Ref("acme", row["id"])) for row in sessions]
     stored = [event for log in logs for event in log] + [each.message for rows in queued for each in rows]
-    told = [event.content for event in stored if isinstance(event, e.UserMessage | e.AgentToolResult)]
-    return text in [text_of(content) for content in told]
+    told = [text_of(event.content) for event in stored if isinstance(event, e.UserMessage | e.AgentToolResult)]
+    return text in told or DENIED_BECAUSE + text in told
 
 
 # Answers.

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import boto3
 from parley.store import Ref
 
 from tests.integration import gateway
-from tests.integration.drivers import LARGE, begin_and_die, die_while_paying
+from tests.integration.drivers import LARGE, ask_for_a_second, begin_and_die, die_while_paying
 from tests.integration.gateway import Gateway
 from tests.integration.permissions import Need, allowed
 
@@ -41,6 +43,11 @@ def test_who_lists_sessions_reads_no_session(tmp_path: Path) -> None:
     assert not allowed(Need("dynamodb:Query", "Table.Arn", "S#default#sesn_1"), statements)
 
 
+SENT_APART = {"execute", "decide_outcome", "stream_events", "delete_session"}
+SENT_APART |= {"get_approval", "decide_approval", "decide_plan", "edit_event", "remove_event", "cancel_run"}
+SENT_APART |= {"suspend_session", "resume_session", "archive_session"}
+
+
 def do_everything(api: Gateway) -> None:
     """Make every function use all that it uses: blobs, snapshots, the first cursor, a run that is taken over."""
     settings = api.settings("execute")
@@ -57,14 +64,20 @@ def do_everything(api: Gateway) -> None:
     word = {"outcome": "happened", "result": LARGE[:60_000]}
     assert api.send("decide_outcome", ids=waiting, body=word).status == 200
     assert api.pump() == []
-    for operation in set(gateway.operations()) - {"execute", "decide_outcome", "stream_events", "delete_session"}:
+    waits = {"session_id": asyncio.run(ask_for_a_second(settings))}
+    [asked] = api.send("list_approvals").json()["data"]
+    assert api.send("get_approval", ids={"approval_id": asked["id"]}).json()["session_id"] == waits["session_id"]
+    for operation in set(gateway.operations()) - SENT_APART:
         assert api.send(operation, ids=waiting).status == 200
+    time.sleep(1)
     sent = {"events": [{"type": "user.message", "content": [{"type": "text", "text": LARGE}]}]}
     assert api.send("send_events", ids=waiting, body=sent).status == 200
+    change_minds(api, waiting, sent)
     api.lose_hints()
     gateway.age(api, Ref("default", waiting["session_id"]).pk)
     api.trigger("sweeper", gateway.recorded("sweep"))
-    while len(api.send("list_runs", ids=waiting).json()["data"]) < 3:
+    assert api.send("get_approval", ids={"approval_id": asked["id"]}).json()["status"] == "expired"
+    while len(api.send("list_runs", ids=waiting).json()["data"]) < 4:
         assert api.pump() == []
     assert api.send("stream_events", ids=waiting).status == 200
     watched = {"input": "What is my balance?", "session_id": waiting["session_id"]}
@@ -72,9 +85,22 @@ def do_everything(api: Gateway) -> None:
     api.queue.send_message(MessageBody=json.dumps(watched | {"agent_id": "wallet"}))
     assert api.pump() == []
     meet_trouble(api, asyncio.run(begin_and_die(settings, "Hi")).ref)
-    assert api.send("delete_session", ids=waiting).status == 200
+    for operation in ("suspend_session", "resume_session", "archive_session", "delete_session"):
+        assert api.send(operation, ids=waiting).status == 200
     forget(api, abandoned.ref)
     api.trigger("sweeper", gateway.recorded("sweep"))
+
+
+def change_minds(api: Gateway, ids: dict[str, str], sent: Any) -> None:
+    """Edit a message that waits, remove one, and stop a run."""
+    kept, removed = (
+        api.send("send_events", ids=ids, body=sent, headers={"Idempotency-Key": key}).json()["data"][0]["id"]
+        for key in ("kept", "removed")
+    )
+    content = {"content": [{"type": "text", "text": LARGE[::-1]}]}
+    assert api.send("edit_event", ids=ids | {"event_id": kept}, body=content).status == 200
+    assert api.send("remove_event", ids=ids | {"event_id": removed}).status == 200
+    assert api.send("cancel_run", ids=ids).status == 409
 
 
 def meet_trouble(api: Gateway, busy: Ref) -> None:

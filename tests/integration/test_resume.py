@@ -34,10 +34,13 @@ WORDS = {
     "agent.thinking": "thinking",
     "agent.tool_use": "tool_call",
     "agent.tool_result": "tool_result",
+    "plan.proposed": "plan",
+    "approval.requested": "approval_required",
+    "approval.decided": "approval_decided",
     "session.error": "error",
     "run.finished": "complete",
 }
-"""What of the log the simple vocabulary has a word for, and which."""
+"""What of the log the simple vocabulary has a word for, and which; and an idle session that waits for a person."""
 
 DRAFTS = {"event_deltas[]": ["agent.message", "agent.thinking"]}
 
@@ -137,17 +140,23 @@ class Reader:
 def hold(connections: list[list[Frame]], log: list[dict[str, Any]], vocabulary: Vocabulary) -> None:
     """Hold what a client has of several connections against the log."""
     stored = [frame for frames in connections for frame in frames if frame.id is not None]
-    expected = log if vocabulary == "native" else [row for row in log if row["type"] in WORDS]
+    expected = log if vocabulary == "native" else [row for row in log if word_of(row)]
     assert [frame.id for frame in stored] == [row["seq"] for row in expected]
     if vocabulary == "native":
         assert [frame.data for frame in stored] == expected
     else:
-        assert [frame.name for frame in stored] == [WORDS[row["type"]] for row in expected]
+        assert [frame.name for frame in stored] == [word_of(row) for row in expected]
     reader = Reader()
     for frames in connections:
         reader.read(frames)
     assert reader.texts == texts_of(log)
     assert reader.drafts == {}
+
+
+def word_of(row: dict[str, Any]) -> str | None:
+    """Return the simple vocabulary's word for an event, if it has one."""
+    waits = row["type"] == "session.status_idle" and row["stop_reason"]["type"] == "requires_action"
+    return "complete" if waits else WORDS.get(row["type"])
 
 
 def texts_of(log: list[dict[str, Any]]) -> dict[str, str]:
@@ -212,7 +221,8 @@ async def test_cut_at_any_byte_and_resumed_a_stream_is_the_log(
 ) -> None:
     run = await recorded(server, vocabulary, door)
     kinds = {row["type"] for row in run.log}
-    assert kinds >= set(WORDS) | {"tool.intended", "user.message", "session.status_rescheduled"}
+    others = {"tool.intended", "user.message", "session.status_rescheduled"}
+    assert kinds >= (set(WORDS) - {"approval.requested", "approval.decided"}) | others
 
     for position in range(len(run.first.data) + 1):
         had = run.first.until(position)
@@ -248,10 +258,35 @@ async def test_only_what_is_stored_has_an_id(server: Server, vocabulary: Vocabul
     with_id = [block for block in blocks if any(line.startswith(b"id") for line in block)]
     drafts = [frame for frame in run.first.frames if frame.id is None]
 
-    stored = [row for row in run.log if vocabulary == "native" or row["type"] in WORDS]
+    stored = [row for row in run.log if vocabulary == "native" or word_of(row)]
     assert [block[0] for block in with_id] == [b"id: %d" % row["seq"] for row in stored]
     assert len(drafts) > 10
     assert not [frame for frame in drafts if frame.name in {row["type"] for row in run.log} or frame.data.get("final")]
+
+
+@pytest.mark.parametrize("vocabulary", VOCABULARIES)
+async def test_a_run_that_waited_for_decisions_is_told_alike_wherever_one_resumes(
+    server: Server, vocabulary: Vocabulary
+) -> None:
+    made = await server.http.post("/v1/sessions", json={"agent": "bank", "autonomy": "L1"})
+    session_id = made.json()["id"]
+    calls = [asked(name) for name in ("look", "file", "pay")]
+    server.stage.plays(answer(thought("Hm"), said("I ask."), *calls), answer(said("All ", "is done.")))
+    body = {"input": TEXT, "session_id": session_id}
+    first = Stream((await server.http.post(EXECUTE, params={"vocab": vocabulary}, json=body)).content)
+    for row in (await server.http.get("/v1/approvals", params={"order": "asc"})).json()["data"]:
+        denied = {"decision": "deny" if row["name"] == "pay" else "approve"}
+        assert (await server.http.post(f"/v1/approvals/{row['id']}/decision", json=denied)).status_code == 200
+
+    log = await log_of(server, session_id)
+    whole = (await stream_of(server, session_id, None, vocabulary)).frames
+    rest = (await stream_of(server, session_id, cursor_of(first.frames), vocabulary)).frames
+
+    hold([first.frames, rest], [row for row in log if row.get("run_id")], vocabulary)
+    assert [word_of(row) for row in log].count("complete") > 1
+    for row in log:
+        again = (await stream_of(server, session_id, row["seq"], vocabulary)).frames
+        assert again == [frame for frame in whole if frame.id and frame.id > row["seq"]]
 
 
 # A run that is still going on.

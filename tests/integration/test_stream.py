@@ -584,6 +584,8 @@ def text(*blocks: Any) -> dict[str, Any]:
     return {"events": [{"type": "user.message", "content": list(blocks)}]}
 
 
+CONFIRMED = {"type": "user.tool_confirmation", "tool_use_id": "call", "result": "allow"}
+
 BODIES: list[tuple[str, Any, int, str, str]] = [
     ("nothing", {}, 422, "invalid_input", "events"),
     ("no events", {"events": []}, 422, "invalid_input", "at least 1"),
@@ -597,15 +599,20 @@ BODIES: list[tuple[str, Any, int, str, str]] = [
     ("a document", text({"type": "document", "source": {}}), 422, "invalid_input", "document"),
     ("a lone surrogate", text({"type": "text", "text": "\ud800"}), 422, "invalid_input", "text"),
     ("unknown fields", messages("Hi") | {"on_busy": "queue"}, 422, "invalid_input", "on_busy"),
-    ("one good, one bad", {"events": [*messages("Hi")["events"], {"type": "user.interrupt"}]}, 422,
+    ("one good, one bad", {"events": [*messages("Hi")["events"], {"type": "agent.message"}]}, 422,
      "invalid_input", "user.message"),
+    ("a stop of one thread", {"events": [{"type": "user.interrupt", "session_thread_id": "one"}]}, 422,
+     "invalid_input", "session_thread_id"),
     ("over-long", messages("x" * 1_000_001), 413, "too_large", "1,000,000"),
     ("over-long in bytes", messages("ä" * 500_001), 413, "too_large", "1,000,000"),
     ("over-long together", text(*[{"type": "text", "text": "x" * 600_000}] * 2), 413, "too_large", "1,000,000"),
     *((kind, {"events": [{"type": kind, "tool_use_id": "call", "result": "allow"}]}, 422, "invalid_input",
        "user.message")
-      for kind in ("user.interrupt", "user.tool_confirmation", "user.custom_tool_result", "user.define_outcome",
-                   "user.tool_result", "system.message", "agent.message")),
+      for kind in ("user.custom_tool_result", "user.define_outcome", "user.tool_result", "system.message",
+                   "agent.message")),
+    ("a confirmation of no call", {"events": [CONFIRMED]}, 404, "tool_call_not_found", "'call'"),
+    ("a confirmation and a message", {"events": [*messages("Hi")["events"], CONFIRMED]}, 422,
+     "mixed_events", "a request of their own"),
 ]  # fmt: skip
 
 
@@ -624,21 +631,6 @@ async def test_what_cannot_be_sent_is_refused_and_not_stored(
 
     assert says in refused(response, status, code)["detail"]
     assert server.stage.rows() == before
-
-
-@pytest.mark.parametrize("on_busy", ["steer", "interrupt", "reject"])
-async def test_other_ways_to_meet_a_busy_session_are_to_come(server: Server, on_busy: str) -> None:
-    session_id = await created(server)
-    before = server.stage.rows()
-
-    response = await send(server, session_id, "Hi", params={"on_busy": on_busy})
-
-    problem = refused(response, 422, "invalid_input")
-    assert [each["field"] for each in problem["errors"]] == ["query.on_busy"]
-    assert "queue" in problem["detail"]
-    assert server.stage.rows() == before
-    session, _ = await server.parked()
-    assert (await send(server, session, "Hi", params={"on_busy": "queue"})).status_code == 200
 
 
 async def test_no_more_than_32_messages_wait(server: Server) -> None:

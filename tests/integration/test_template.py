@@ -413,7 +413,7 @@ def test_translated_what_the_gateway_refuses_is_told_as_the_app_tells_it() -> No
 def served_routes() -> dict[Route, str]:
     """Every route that the app has, with the name of its operation; the pages for people are the dev server's."""
     routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
-    found = {Route(method, route.path): route.name for route in routes for method in route.methods or ()}
+    found = {Route(method, route.path_format): route.name for route in routes for method in route.methods or ()}
     assert len(found) > 10
     return found | {Route("GET", "/openapi.json"): "openapi"}
 

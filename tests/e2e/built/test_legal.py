@@ -20,6 +20,7 @@ from tests.e2e.streams import Frame, frames
 from tests.e2e.test_runtime_on_emulators import DELIMITER, refusals
 from tests.integration import gateway
 from tests.integration.drivers import LARGE
+from tests.integration.test_functions import TOO_LATE
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.timeout(180)]  # the first one builds
 
@@ -61,16 +62,28 @@ def test_every_operation_of_a_buffered_function_is_legal(
     deployment: Deployment, ids: dict[str, str], function: str
 ) -> None:
     events = {name: request(name, ids=ids, **CHANGES.get(name, {})) for name in gateway.operations()}
+    events["archive_session"] = request("archive_session", ids={"session_id": deployment.ask("create_session")["id"]})
     operations = [name for name, event in events.items() if deployment.route(event) == function]
 
     with legally(deployment, function, len(operations) + 1) as emulator:
         answers = {name: emulator.invoke(events[name]).json() for name in operations}
         refused = emulator.invoke(request(operations[0], headers={"X-Api-Key": "wrong"})).json()
 
-    nothing_to_decide = answers.pop("decide_outcome", {"statusCode": 404})
-    assert {name: answer["statusCode"] // 100 for name, answer in answers.items()} == dict.fromkeys(answers, 2)
-    assert nothing_to_decide["statusCode"] == 404
+    statuses = {name: answer["statusCode"] for name, answer in answers.items()}
+    assert statuses == {name: TOO_LATE[name][0] if name in TOO_LATE else 200 for name in operations}
     assert refused["statusCode"] == 401
+
+
+def test_second_thoughts_about_a_large_message_are_legal(deployment: Deployment, ids: dict[str, str]) -> None:
+    with legally(deployment, "api", 3) as emulator:
+        sent = emulator.invoke(request("send_events", ids=ids, **CHANGES["send_events"])).json()
+        [message] = json.loads(sent["body"])["data"]
+        waits, other = ids | {"event_id": message["id"]}, {"content": [{"type": "text", "text": LARGE[::-1]}]}
+        edited = emulator.invoke(request("edit_event", ids=waits, body=other)).json()
+        removed = emulator.invoke(request("remove_event", ids=waits)).json()
+
+    assert json.loads(edited["body"]) == message | other
+    assert json.loads(removed["body"])["type"] == "event_removed"
 
 
 def test_every_way_to_execute_is_legal(deployment: Deployment, ids: dict[str, str]) -> None:
@@ -153,6 +166,21 @@ def test_a_round_of_the_sweeper_and_a_session_that_lapsed_are_legal(
         removed = emulator.invoke(gateway.recorded("sweep"))
 
     assert [round_.json(), expired.json(), removed.json()] == [{}, {"batchItemFailures": []}, {}]
+
+
+def test_a_decision_that_nobody_made_is_legal(deployment: Deployment) -> None:
+    body = {"input": f"{LARGE} [[tool forget]] [[then say done]]"}
+    with deployment.send("execute", ids={"agent_id": "night"}, body=body) as response:
+        response.read()
+    session_id = response.headers["location"].rpartition("/")[2]
+    time.sleep(1)
+
+    with legally(deployment, "sweeper", 1) as emulator:
+        round_ = emulator.invoke(gateway.recorded("sweep"))
+
+    assert round_.json() == {}
+    expected = ["session.status_idle", "approval.expired", "agent.tool_result"]
+    assert [event["type"] for event in deployment.log(session_id)][-3:] == expected
 
 
 def damage_the_log(deployment: Deployment, session_id: str) -> None:

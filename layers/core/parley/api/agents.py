@@ -6,6 +6,7 @@ from parley.api.depends import States
 from parley.api.pages import page_of
 from parley.api.shapes import AgentShape, ModelShape, PageOf, ToolShape
 from parley.core.agent import Agent
+from parley.core.budget import Budget
 
 router = APIRouter(tags=["agents"])
 
@@ -35,10 +36,20 @@ def agent_shape(agent: Agent) -> AgentShape:
         model=ModelShape(id=agent.model),
         system=agent.prompt,
         tools=[
-            ToolShape(name=tool.name, description=tool.description, input_schema=tool.input_schema, effect=tool.effect)
+            ToolShape(
+                name=tool.name,
+                description=tool.description,
+                input_schema=tool.input_schema,
+                effect=tool.effect,
+                permission=tool.permission,
+            )
             for tool in agent.tools
         ],
         limits=agent.limits.model_dump(),
+        policy=agent.policy,
+        budget=agent.budget if agent.budget != Budget() else None,
+        daily_budget=agent.daily_budget,
+        price=agent.its_price,
         created_at=DEPLOYED_AT,
         updated_at=DEPLOYED_AT,
     )

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 
 from parley.api import problems
 from parley.api.auth import SCHEMES, KeyRequired
-from parley.api.shapes import Problem
+from parley.api.problems import Problem
 from parley.core.errors import TooLarge
 from parley.settings import SettingsError
 from parley.state import State

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from parley.core.errors import NotFound
 from parley.state import Principal, State
 from parley.store import Ref
+from parley.store.audit import Actor
 
 
 async def state(request: Request) -> State:
@@ -25,6 +26,14 @@ async def principal(request: Request) -> Principal:
 
 States = Annotated[State, Depends(state)]
 Principals = Annotated[Principal, Depends(principal)]
+
+
+async def actor(request: Request, principal: Principals) -> Actor:
+    """Return who is calling, as the audit keeps it."""
+    return Actor(principal.owner, principal.how, request.scope.get("request_id", ""))
+
+
+Actors = Annotated[Actor, Depends(actor)]
 
 
 async def session_ref(principal: Principals, session_id: str) -> Ref:

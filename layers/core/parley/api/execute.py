@@ -1,8 +1,6 @@
 """`POST /v1/agents/{agent_id}/execute`: a message in, a run's stream out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -11,25 +9,30 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from parley.api import sse
 from parley.api.depends import Principals, States, ref
-from parley.api.idempotency import REPLAYED, Onces
+from parley.api.idempotency import REPLAYED
 from parley.api.messages import messages_of
 from parley.api.sessions import Metadata, TaskId, new_head
 from parley.api.shapes import CompleteShape
 from parley.api.size import ANSWER_BYTES, PAGE_BYTES, share
-from parley.api.vocabulary import RUNNING, Summary, Vocabulary, speaker
+from parley.api.starting import Asked, Started
+from parley.api.summary import RUNNING, Summary
+from parley.api.vocabulary import Simple, Vocabulary, speaker
+from parley.api.words import Bys
+from parley.core.busy import OnBusy
 from parley.core.content import Said, content_of, text_bytes
-from parley.core.delta import Output
-from parley.core.errors import Conflict, Invalid, SessionBusy, TooLarge, Unavailable
+from parley.core.errors import Conflict, Invalid, TooLarge, Unavailable
 from parley.core.event import Event, EventBase
 from parley.core.limits import MAX_INPUT_BYTES
-from parley.follow import follow, tail
-from parley.runner import Runner
 from parley.state import Principal, State
-from parley.store import Once, Ref
-from parley.store.idempotency import Done
-from parley.store.rows import run_row
+from parley.store.audit import By
 
 router = APIRouter(tags=["execute"])
+
+ON_BUSY = (
+    "What to do while a run is open: refuse with 409 (`reject`), wait for its end (`queue`), join it before its next "
+    "model call (`steer`), or stop it and begin next (`interrupt`). A stream of a message that waits has heartbeats "
+    "only until its own run begins; `stream: false` answers 202 at once."
+)
 
 WAIT_SECONDS = 25.0
 """How long a repeated `stream: false` waits for the run of the first: most clients and proxies give up at 30."""
@@ -68,7 +71,10 @@ class Execute(BaseModel):
             "content": {"text/event-stream": {}, "application/json": {}},
             "description": "The run's stream.",
         },
-        202: {"content": {"application/json": {}}, "description": "`stream: false`, and the run goes on elsewhere."},
+        202: {
+            "content": {"application/json": {}},
+            "description": "`stream: false`, and the run goes on elsewhere or waits.",
+        },
     },
 )
 async def execute(
@@ -77,91 +83,75 @@ async def execute(
     body: Execute,
     state: States,
     principal: Principals,
-    once: Onces,
+    by: Bys,
     vocab: Annotated[Vocabulary, Query(description="Words of the stream.")] = "simple",
+    on_busy: Annotated[OnBusy, Query(description=ON_BUSY)] = "reject",
     x_task_id: Annotated[TaskId | None, Header()] = None,
 ) -> Response:
     """Create or continue a session, start a run, and stream what it does. Every refusal comes before the stream."""
-    started = await _start(state, principal, agent_id, body, once, x_task_id)
-    root = request.scope.get("root_path", "")  # the stage, on API Gateway
+    started = await _asked(state, principal, agent_id, body, by, on_busy, x_task_id).start()
+    location = f"{request.scope.get('root_path', '')}/v1/sessions/{started.ref.id}"  # behind the stage, on API Gateway
     headers = {
-        "location": f"{root}/v1/sessions/{started.ref.id}",
-        "content-location": f"{root}/v1/sessions/{started.ref.id}/runs/{started.run_id}",
+        "location": location,
+        **({"content-location": f"{location}/runs/{started.run_id}"} if started.run_id else {}),
         **(REPLAYED if started.replayed else {}),
     }
     if body.stream:
-        say = speaker(vocab, started.ref.id, started.run_id).say
-        frames = sse.frames(started.batches, say, state.store.log.clock.now)
+        speaks = speaker(vocab, started.ref.id, started.run_id or "")
+        if isinstance(speaks, Simple):
+            for event in started.behind:
+                speaks.take(event)
+        frames = sse.frames(started.batches, speaks.say, state.store.log.clock.now)
         return StreamingResponse(frames, headers=headers | sse.HEADERS, media_type=sse.MEDIA_TYPE)
     whole = await _whole(started)
-    status = 202 if whole.status == RUNNING else 200  # it was handed over, and goes on elsewhere
+    status = 202 if whole.status == RUNNING else 200  # it was handed over, and goes on elsewhere; or it waits
     return Response(whole.model_dump_json(exclude_none=True), status, headers, media_type="application/json")
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A run that can be followed; `replayed` when an earlier request with the same key began it."""
-
-    ref: Ref
-    run_id: str
-    batches: AsyncIterator[Sequence[Output]]
-    replayed: bool = False
-
-
-async def _start(
-    state: State, principal: Principal, agent_id: str, body: Execute, once: Once | None, x_task_id: str | None
-) -> Started:
-    agent = state.agent(agent_id)
-    runner = state.runner
-    if runner is None:
+def _asked(
+    state: State,
+    principal: Principal,
+    agent_id: str,
+    body: Execute,
+    by: By,
+    on_busy: OnBusy,
+    x_task_id: str | None,
+) -> Asked:
+    """Refuse what no session would take."""
+    agent, content = state.agent(agent_id), content_of(body.input)
+    if state.runner is None:
         raise Unavailable("This function does not run agents.")
-    content = content_of(body.input)
     if text_bytes(content) > MAX_INPUT_BYTES:
         raise TooLarge(f"The text of `input` is larger than {MAX_INPUT_BYTES:,} bytes.")
     if body.session_id is not None and body.metadata:
         raise Invalid("`metadata` belongs to a new session; this one exists. Leave it out.")
-    new = None
-    session = ref(principal, body.session_id or state.store.log.ids.new("sesn"))
+    new, session = None, ref(principal, body.session_id or state.store.log.ids.new("sesn"))
     task_id = body.task_id or x_task_id
     if body.session_id is None:
         new = new_head(state, session, agent, principal.owner, task_id=task_id, metadata=body.metadata)
-    try:
-        begun = await state.store.claims.begin_once(
-            session, agent, content, new=new, once=once, owner=principal.sees, task_id=task_id
-        )
-    except SessionBusy:
-        if state.queue:
-            await state.queue.send(session.tenant, session.id)  # in case its driver is gone
-        raise
-    if isinstance(begun, Done):
-        return await _replay(runner, principal, begun)
-    return Started(session, begun.run_id, follow(runner, begun, runner.start(begun, agent)))
-
-
-async def _replay(runner: Runner, principal: Principal, done: Done) -> Started:
-    """Stream the run that the first request began, from the log, for as long as it lives."""
-    session = ref(principal, done.session_id)
-    await runner.store.sessions.head(session, principal.sees)
-    row = await run_row(runner.store.table, session, done.run_id or "")
-    return Started(session, row.id, tail(runner, session, row.id, row.first_seq - 1), replayed=True)
+    return Asked(state, state.runner, by, agent, content, session, new, task_id, on_busy)
 
 
 async def _whole(started: Started) -> CompleteShape:
-    """Wait for the end of the run and tell it at once.
+    """Wait until the run is idle and tell it at once; of a message that waits, tell where.
 
     Raises:
         Conflict: a repeated request has waited long enough; the run goes on.
     """
-    summary = Summary(started.ref.id, started.run_id)
+    summary = Summary(started.ref.id, started.run_id or "")
+    if started.run_id is None:
+        return CompleteShape(**summary.complete() | {"run_id": None})
     events: list[Event] = []
     try:
         async with asyncio.timeout(WAIT_SECONDS if started.replayed else None):
             async for batch in started.batches:
                 events += [output for output in batch if isinstance(output, EventBase)]
+                if started.rests:
+                    break  # a person's word may take days
     except TimeoutError:
         message = f"Run '{started.run_id}' is still at work. Ask again with the same key, or read the session's events."
         raise Conflict(message, code="run_in_progress") from None
-    for event in events:
+    for event in [*started.behind, *events]:
         summary.take(event)
     [complete] = share([CompleteShape(**summary.complete())], ANSWER_BYTES - PAGE_BYTES)
     return complete.model_copy(update={"messages": share(messages_of(events), PAGE_BYTES)})

@@ -10,8 +10,8 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator
 
 from parley.api.shapes import PageOf
 from parley.api.size import PAGE_BYTES, share, weight
-from parley.core.event import Event
 
+E = TypeVar("E")
 R = TypeVar("R", bound=BaseModel)
 
 
@@ -32,7 +32,7 @@ def page_of(data: list[R], next_page: str | None, **totals: Any) -> "PageOf[R]":
 
 
 async def take(
-    events: AsyncGenerator[Event, None], pick: Callable[[Event], R | None], offset: int, limit: int
+    events: AsyncGenerator[E, None], pick: Callable[[E], R | None], offset: int, limit: int
 ) -> tuple[list[R], bool]:
     """Make rows of events, leave out `offset`, take up to `limit` and `PAGE_BYTES`; say whether there are more."""
     rows: list[R] = []

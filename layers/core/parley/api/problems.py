@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -39,6 +40,34 @@ MAX_NAME = 200
 """Characters of a field's name that are told."""
 
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+
+
+class ErrorShape(BaseModel):
+    """What the `anthropic` SDK reads."""
+
+    type: str
+    message: str
+
+
+class FieldProblem(BaseModel):
+    """One field that was refused."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details; `code` is stable and safe to branch on."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str | None
+    errors: list[FieldProblem] = []
+    error: ErrorShape
 
 
 def problem(
@@ -98,13 +127,18 @@ async def _validation_error(request: Request, error: Exception) -> Response:
         return problem(
             request, 415, "not_json", "Send the body as JSON, with the header `content-type: application/json`."
         )
-    errors = [
-        {"field": ".".join(str(part) for part in each["loc"])[:MAX_NAME], "message": each["msg"]}
-        for each in found[:MAX_ERRORS]
-    ]
+    errors = [_field(each) for each in found[:MAX_ERRORS]]
     more = [f"and {len(found) - MAX_ERRORS} more"] if len(found) > MAX_ERRORS else []
     detail = "; ".join([*(f"{each['field']}: {each['message']}" for each in errors), *more])
     return problem(request, 422, "invalid_input", detail, errors=errors)
+
+
+def _field(error: dict[str, Any]) -> dict[str, str]:
+    """Name a field and what is wrong with it; the field that says of which kind a body is, when it is missing."""
+    path, message = error["loc"], error["msg"]
+    if error["type"] == "union_tag_not_found":
+        path, message = (*path, error["ctx"]["discriminator"].strip("'")), "Field required"
+    return {"field": ".".join(str(part) for part in path)[:MAX_NAME], "message": message}
 
 
 def _is_json(request: Request) -> bool:

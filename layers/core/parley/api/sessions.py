@@ -1,27 +1,23 @@
 """`/v1/sessions`: create, list, get, delete. Nothing here needs an engine or a model."""
 
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
-from parley.api.agents import agent_shape
-from parley.api.depends import Principals, Refs, States, ref
+from parley.api.budgets import BudgetInput, checked
+from parley.api.depends import Actors, Principals, Refs, States, ref
 from parley.api.idempotency import REPLAYED, Onces
 from parley.api.pages import CreatedAts, Cursor, IncludeTotal, Limit, Offset, Order, page_of
-from parley.api.shapes import (
-    CacheCreationShape,
-    DeletedShape,
-    GoneAgentShape,
-    PageOf,
-    SessionShape,
-    SessionUsageShape,
-    StatsShape,
-)
+from parley.api.session_shape import SessionShape, session_shape, shown
+from parley.api.shapes import PageOf
 from parley.core.agent import Agent
+from parley.core.budget import Budget
+from parley.core.changes import settings
 from parley.core.errors import Invalid, Unavailable
-from parley.core.status import OPEN, STATUS, RunStatus, SessionStatus
+from parley.core.policy import Autonomy
+from parley.core.scribe import Scribe
+from parley.core.status import STATUS, RunStatus, SessionStatus
 from parley.core.status import State as LifeState
 from parley.ports import ConditionFailed
 from parley.state import State
@@ -40,6 +36,8 @@ Metadata = dict[
 
 NOTHING: dict[str, JsonValue] = {"maxItems": 0, "maxProperties": 0}
 """Of a field that is taken while it is empty."""
+
+Title = Annotated[str, StringConstraints(max_length=500)]
 
 AgentId = Annotated[str, StringConstraints(max_length=256)]
 
@@ -62,14 +60,17 @@ class CreateSession(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     agent: AgentId | AgentReference
-    title: Annotated[str, StringConstraints(max_length=500)] | None = None
+    title: Title | None = None
     metadata: Metadata = Field(default_factory=dict, max_length=16)
     task_id: TaskId | None = Field(default=None, description="Your own reference, carried on every event.")
     environment_id: str | None = Field(default=None, description="Accepted and ignored: tools run where Parley runs.")
+    autonomy: Autonomy | None = Field(
+        default=None, description="How much the agent may do unasked; else its own level."
+    )
     initial_events: list[Any] | None = Field(
         default=None, description="Not supported yet: use `execute`.", json_schema_extra=NOTHING
     )
-    budget: dict[str, Any] | None = Field(default=None, description="Not supported yet.", json_schema_extra=NOTHING)
+    budget: BudgetInput | None = None
     resources: list[Any] | None = Field(default=None, description="Not supported.", json_schema_extra=NOTHING)
     vault_ids: list[str] | None = Field(default=None, description="Not supported.", json_schema_extra=NOTHING)
 
@@ -83,10 +84,15 @@ def new_head(
     title: str | None = None,
     task_id: str | None = None,
     metadata: dict[str, str] | None = None,
+    autonomy: Autonomy | None = None,
+    budget: Budget | None = None,
 ) -> Head:
     """Describe a session that begins now."""
     now = milliseconds(state.store.log.clock.now())
-    return Head(session.id, agent.id, owner, now, now, title=title, task_id=task_id, metadata=metadata or {})
+    return Head(
+        session.id, agent.id, owner, now, now,
+        title=title, task_id=task_id, metadata=metadata or {}, autonomy=autonomy, budget=budget,
+    )  # fmt: skip
 
 
 @router.post("/v1/sessions", summary="Create a session")
@@ -100,7 +106,7 @@ async def create_session(
     x_task_id: Annotated[TaskId | None, Header()] = None,
 ) -> SessionShape:
     """Create an empty session of an agent."""
-    for name in ("initial_events", "budget", "resources", "vault_ids"):
+    for name in ("initial_events", "resources", "vault_ids"):
         if getattr(body, name):
             raise Invalid(f"`{name}` is not supported. Leave it out.", code="not_supported")
     agent = state.agent(body.agent if isinstance(body.agent, str) else body.agent.id)
@@ -108,10 +114,13 @@ async def create_session(
         session = ref(principal, state.store.log.ids.new("sesn"))
         head = new_head(
             state, session, agent, principal.owner,
-            title=body.title, task_id=body.task_id or x_task_id, metadata=body.metadata,
+            title=body.title, task_id=body.task_id or x_task_id, metadata=body.metadata, autonomy=body.autonomy,
+            budget=checked(body.budget, agent) if body.budget else None,
         )  # fmt: skip
+        scribe = Scribe(state.store.log.ids.new, state.store.log.clock.now, None, head.task_id)
+        said = settings(scribe, principal.owner, autonomy=head.autonomy, budget=head.budget)
         try:
-            await state.store.sessions.create(session, head, once)
+            await state.store.sessions.create(session, head, once, said=said)
         except ConditionFailed:
             done = await find(state.store.table, once)
         else:
@@ -121,6 +130,13 @@ async def create_session(
         raise Unavailable("The request could not be stored. Try again.")
     response.headers.update(REPLAYED)
     return session_shape(state, await state.store.sessions.head(ref(principal, done.session_id), principal.sees))
+
+
+class DeletedShape(BaseModel):
+    """A session that is gone."""
+
+    id: str
+    type: Literal["session_deleted"] = "session_deleted"
 
 
 class Filter(BaseModel):
@@ -135,6 +151,8 @@ class Filter(BaseModel):
     status: list[SessionStatus] = Field(default_factory=list)
     statuses: list[SessionStatus] = Field(default_factory=list, alias="statuses[]", description="As `status`.")
 
+    include_archived: bool = False
+
     def admits(self, head: Head) -> bool:
         """Say whether a session passes."""
         told = STATUS[head.phase]
@@ -144,6 +162,7 @@ class Filter(BaseModel):
         )
         return (
             all(equal)
+            and (self.include_archived or head.archived_ms is None)
             and (not self.state or told.state in self.state)
             and (not self.run_status or told.run in self.run_status)
             and (not status or told.session in status)
@@ -188,49 +207,11 @@ async def list_sessions(
 @router.get("/v1/sessions/{session_id}", summary="Get a session")
 async def get_session(session: Refs, state: States, principal: Principals) -> SessionShape:
     """Return one session; while a run is open or a message waits, its status is that of this moment."""
-    head = await state.store.sessions.head(session, principal.sees)
-    if head.phase in OPEN:
-        _, lock = await state.store.sessions.open(session, principal.sees)
-        folded, _ = await state.store.log.load(session, lock.sealed)
-        head = replace(head, phase=folded.phase)
-    if head.phase != "waiting" and await state.store.inputs.wait(session):
-        head = replace(head, phase="queued")
-    return session_shape(state, head)
+    return await shown(state, session, principal)
 
 
 @router.delete("/v1/sessions/{session_id}", summary="Delete a session")
-async def delete_session(session: Refs, state: States, principal: Principals) -> DeletedShape:
+async def delete_session(session: Refs, state: States, principal: Principals, actor: Actors) -> DeletedShape:
     """Make a session and all that it holds unreadable, for good; its run stops at its next step."""
-    await state.store.sessions.delete(session, principal.sees)
+    await state.store.sessions.delete(session, principal.sees, actor)
     return DeletedShape(id=session.id)
-
-
-def session_shape(state: State, head: Head) -> SessionShape:
-    """Write a session."""
-    status, usage = STATUS[head.phase], head.usage
-    agent = state.agents.get(head.agent_id)
-    return SessionShape(
-        id=head.id,
-        agent=agent_shape(agent) if agent else GoneAgentShape(id=head.agent_id),
-        title=head.title,
-        status=status.session,
-        state=status.state,
-        run_status=status.run,
-        created_at=moment(head.created_ms),
-        updated_at=moment(head.updated_ms),
-        metadata=head.metadata,
-        owner=head.owner,
-        task_id=head.task_id,
-        source=head.source,
-        stats=StatsShape(
-            active_seconds=head.active_ms / 1000,
-            duration_seconds=(head.updated_ms - head.created_ms) / 1000,
-            runs=head.runs,
-        ),
-        usage=SessionUsageShape(
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cache_read_input_tokens=usage.cache_read_input_tokens,
-            cache_creation=CacheCreationShape(ephemeral_5m_input_tokens=usage.cache_creation_input_tokens),
-        ),
-    )

@@ -1,16 +1,19 @@
 """What answers look like: the wire's shapes, as models, so that `/openapi.json` tells them.
 
-Sessions and agents have every field of `BetaManagedAgentsSession` and `BetaManagedAgentsAgent` of `anthropic`
-2.11 (read 2026-11-20), and fields of ours besides. Events are `core.event` itself.
+Agents have every field of `BetaManagedAgentsAgent` of `anthropic` 2.11 (read 2026-11-20), and fields of ours
+besides. Events are `core.event` itself.
 """
 
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from parley.core.status import RunStatus, SessionStatus
-from parley.core.status import State as LifeState
-from parley.core.tool import Effect
+from parley.core.budget import Budget
+from parley.core.event import Event
+from parley.core.policy import Policy
+from parley.core.price import Price
+from parley.core.status import RunStatus
+from parley.core.tool import Effect, Permission
 from parley.core.value import Author, Block, Timestamp, Usage
 
 T = TypeVar("T")
@@ -29,13 +32,14 @@ class PageOf(BaseModel, Generic[T]):
 
 
 class ToolShape(BaseModel):
-    """A tool of an agent; `effect` says what repeating it means."""
+    """A tool of an agent; `effect` says what repeating it means, `permission` whether a person is asked first."""
 
     type: Literal["custom"] = "custom"
     name: str
     description: str
     input_schema: dict[str, Any]
     effect: Effect
+    permission: Permission
 
 
 class ModelShape(BaseModel):
@@ -57,11 +61,15 @@ class AgentShape(BaseModel):
     type: Literal["agent"] = "agent"
     name: str
     description: str
-    version: int = Field(description="Hash of prompt, model, tools and limits.")
+    version: int = Field(description="Hash of prompt, model, tools, limits and policy.")
     model: ModelShape
     system: str
     tools: list[ToolShape]
     limits: dict[str, float]
+    policy: Policy
+    budget: Budget | None
+    daily_budget: int | None = Field(description="Micro-dollars of all sessions in a day, of UTC.")
+    price: Price | None = Field(description="Micro-dollars for a million tokens.")
     execution_identity: IdentityShape = IdentityShape()
     mcp_servers: list[Any] = []
     skills: list[Any] = []
@@ -76,63 +84,6 @@ class GoneAgentShape(BaseModel):
 
     id: str
     type: Literal["agent"] = "agent"
-
-
-class StatsShape(BaseModel):
-    """How long, how often."""
-
-    active_seconds: float
-    duration_seconds: float
-    runs: int
-
-
-class CacheCreationShape(BaseModel):
-    """Tokens written to the model's cache, by how long it keeps them."""
-
-    ephemeral_5m_input_tokens: int = 0
-    ephemeral_1h_input_tokens: int = 0
-
-
-class SessionUsageShape(BaseModel):
-    """Tokens of all runs."""
-
-    input_tokens: int
-    output_tokens: int
-    cache_read_input_tokens: int
-    cache_creation: CacheCreationShape
-
-
-class SessionShape(BaseModel):
-    """A session."""
-
-    id: str
-    type: Literal["session"] = "session"
-    agent: AgentShape | GoneAgentShape
-    title: str | None
-    status: SessionStatus
-    state: LifeState
-    run_status: RunStatus | None
-    created_at: Timestamp
-    updated_at: Timestamp
-    archived_at: Timestamp | None = None
-    metadata: dict[str, str]
-    owner: str
-    task_id: str | None
-    source: str
-    environment_id: str = "env_local"
-    budget: None = None
-    resources: list[Any] = []
-    vault_ids: list[str] = []
-    outcome_evaluations: list[Any] = []
-    stats: StatsShape
-    usage: SessionUsageShape
-
-
-class DeletedShape(BaseModel):
-    """A session that is gone."""
-
-    id: str
-    type: Literal["session_deleted"] = "session_deleted"
 
 
 class RunErrorShape(BaseModel):
@@ -162,6 +113,7 @@ class RunShape(BaseModel):
     stop_reason: str | None
     error: RunErrorShape | None
     usage: Usage
+    cost: int = Field(description="Micro-dollars.")
     started_at: Timestamp
     ended_at: Timestamp | None
     duration_ms: int | None
@@ -183,7 +135,7 @@ class QueuedShape(BaseModel):
 class SentShape(BaseModel):
     """What was sent."""
 
-    data: list[QueuedShape]
+    data: list[Event | QueuedShape]
 
 
 class MessageShape(BaseModel):
@@ -203,12 +155,14 @@ class CompleteShape(BaseModel):
     """How a run ended, or what it waits for; `messages` with `stream: false` only."""
 
     session_id: str
-    run_id: str
+    run_id: str | None = None
     status: str
     output: str
     stop_reason: str | None
     usage: Usage
+    cost: int = 0
     pending_tool_call_ids: list[str] | None = None
+    pending_approval_ids: list[str] | None = None
     error: RunErrorShape | None = None
     messages: list[MessageShape] | None = None
 
@@ -219,31 +173,3 @@ class HealthShape(BaseModel):
     status: Literal["ok"] = "ok"
     version: str
     agents: list[str]
-
-
-class ErrorShape(BaseModel):
-    """What the `anthropic` SDK reads."""
-
-    type: str
-    message: str
-
-
-class FieldProblem(BaseModel):
-    """One field that was refused."""
-
-    field: str
-    message: str
-
-
-class Problem(BaseModel):
-    """RFC 9457 problem details; `code` is stable and safe to branch on."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    code: str
-    request_id: str | None
-    errors: list[FieldProblem] = []
-    error: ErrorShape

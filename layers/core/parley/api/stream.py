@@ -1,6 +1,5 @@
 """`GET /v1/sessions/{id}/events/stream`: a session as it goes on, whoever runs it."""
 
-from contextlib import aclosing
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Response
@@ -11,8 +10,6 @@ from parley.api.depends import Principals, Refs, States
 from parley.api.vocabulary import Native, Simple, Speaker, Vocabulary
 from parley.core.delta import Kind
 from parley.core.errors import Malformed
-from parley.core.event import Event, RunStarted
-from parley.store import Ref, Store
 from parley.watch import Watch
 
 router = APIRouter(tags=["events"])
@@ -39,7 +36,7 @@ async def stream_events(
         Literal["now", "start"], Query(alias="from", description="Where to begin without a cursor.")
     ] = "now",
     until: Annotated[
-        Literal["idle"] | None, Query(description="`idle`: end when nothing runs and nothing waits.")
+        Literal["idle"] | None, Query(description="`idle`: end when nothing goes on without a person.")
     ] = None,
     vocab: Annotated[Vocabulary, Query(description="Words of the stream.")] = "native",
     event_deltas: Deltas = None,
@@ -65,22 +62,11 @@ async def stream_events(
     )
     speaker: Speaker = Native(frozenset(event_deltas or ()))
     if vocab == "simple":
-        speaker = await _informed(Simple(session.id, ""), store, session, cursor)
+        speaker = simple = Simple(session.id, "")
+        for event in await store.log.of_last_run(session, before=cursor + 1):
+            simple.take(event)  # `complete` tells of all of the run that the cursor stands in
     frames = sse.frames(watch.outputs(), speaker.say, store.log.clock.now)
     return StreamingResponse(frames, headers=sse.HEADERS, media_type=sse.MEDIA_TYPE)
-
-
-async def _informed(simple: Simple, store: Store, session: Ref, cursor: int) -> Simple:
-    """Let the run that the cursor stands in count from its beginning: `complete` tells of all of it."""
-    behind: list[Event] = []
-    async with aclosing(store.log.events(session, before=cursor + 1, newest_first=True, expect=16)) as events:
-        async for event in events:
-            behind.append(event)
-            if isinstance(event, RunStarted):
-                break
-    for event in reversed(behind):
-        simple.take(event)
-    return simple
 
 
 def _cursor(text: str | None) -> int | None:

@@ -11,17 +11,13 @@ from typing import Any, Literal, Protocol
 import orjson
 
 from parley.api.sse import frame, frame_of
+from parley.api.summary import DELETED, Summary
+from parley.core import control as c
 from parley.core import event as e
-from parley.core import value as v
 from parley.core.delta import DraftDiscarded, DraftGrew, DraftStarted, Kind, Output, Rotated
+from parley.core.value import rfc3339
 
 Vocabulary = Literal["simple", "native"]
-
-
-RUNNING = "running"
-"""Status of a run in a summary until it is idle."""
-
-DELETED = {"code": "session_deleted", "message": "The session was deleted.", "retryable": False}
 
 
 class Speaker(Protocol):
@@ -91,7 +87,7 @@ class Simple:
 
     session_id: str
     run_id: str
-    summary: "Summary" = field(init=False)
+    summary: Summary = field(init=False)
     streamed: set[str] = field(default_factory=set)
     """Ids of the drafts whose text went over this connection."""
     whose: bytes = field(init=False)
@@ -153,16 +149,33 @@ class Simple:
                 return "tool_result", known | {"output": output, "is_error": event.is_error}
             case e.ToolOutcomeUnknown():
                 return "outcome_unknown", {"id": event.tool_use_id}
-            case e.RunFinished():
+            case e.RunFinished() | c.RunCancelled():
                 return "complete", self.summary.complete()
-            case e.StatusIdle() if event.stop_reason.type == "requires_action":
+            case e.StatusIdle() if event.stop_reason.parks:
                 return "complete", self.summary.complete()
             case _:
-                return _trouble(event)
+                return _asked(event) or _trouble(event)
 
     def _final(self, event_id: str, text: str) -> dict[str, Any]:
         text = "" if event_id in self.streamed else text
         return {"text": text, "final": True, "message_id": event_id}
+
+
+def _asked(event: e.Event) -> tuple[str, dict[str, Any]] | None:
+    match event:
+        case c.PlanProposed():
+            calls = [{"id": call.tool_use_id, "name": call.name, "input": call.input} for call in event.calls]
+            return "plan", {"plan_id": event.plan_id, "calls": calls}
+        case c.ApprovalRequested():
+            known: dict[str, Any] = {"approval_id": event.approval_id, "tool_call_id": event.tool_use_id}
+            ends = rfc3339(event.expires_at) if event.expires_at else None
+            return "approval_required", known | {"name": event.name, "input": event.input, "expires_at": ends}
+        case c.ApprovalDecided() | c.ApprovalExpired():
+            word = event.decision if isinstance(event, c.ApprovalDecided) else "expired"
+            known = {"approval_id": event.approval_id, "tool_call_id": event.tool_use_id}
+            return "approval_decided", known | {"decision": word}
+        case _:
+            return None
 
 
 def _trouble(event: e.Event) -> tuple[str, dict[str, Any]] | None:
@@ -185,57 +198,3 @@ def error_of(code: str, message: str, retry_status: str) -> dict[str, Any]:
         "retryable": retry_status != "terminal",
         "retrying": retry_status == "retrying",
     }
-
-
-@dataclass(slots=True)
-class Summary:
-    """What came of a run, gathered from its events: the answer to `stream: false`, and the `complete` frame."""
-
-    session_id: str
-    run_id: str
-    status: str = RUNNING
-    stop_reason: str | None = None
-    usage: v.Usage = v.Usage()
-    texts: list[str] = field(default_factory=list)
-    error: dict[str, Any] | None = None
-    pending: tuple[str, ...] = ()
-
-    def take(self, event: e.Event) -> None:
-        """Add one event."""
-        match event:
-            case e.ModelRequestStart():
-                self.texts = []
-            case e.AgentMessage():
-                self.texts += [block.text for block in event.content]
-            case e.ModelRequestEnd():
-                self.usage += event.model_usage
-            case e.RunClaimed():
-                self.status, self.stop_reason, self.pending = RUNNING, None, ()
-            case e.RunFinished():
-                self.status, self.stop_reason, self.pending = event.status, event.stop_reason, ()
-            case e.RunFailed():
-                self.status, self.stop_reason, self.pending = "error", "retries_exhausted", ()
-                self.error = {"code": event.code, "message": event.message, "retryable": event.retryable}
-            case e.SessionDeleted():
-                self.status, self.error, self.pending = "error", DELETED, ()
-            case e.StatusIdle() if event.stop_reason.type == "requires_action":
-                self.status, self.stop_reason = "waiting_approval", "requires_action"
-                self.pending = event.stop_reason.event_ids or ()
-            case _:
-                pass
-
-    def complete(self) -> dict[str, Any]:
-        """Say how the run ended, or what it waits for."""
-        told: dict[str, Any] = {
-            "session_id": self.session_id,
-            "run_id": self.run_id,
-            "status": self.status,
-            "output": "".join(self.texts),
-            "stop_reason": self.stop_reason,
-            "usage": self.usage.model_dump(),
-        }
-        if self.pending:
-            told["pending_tool_call_ids"] = list(self.pending)
-        if self.error:
-            told["error"] = self.error
-        return told

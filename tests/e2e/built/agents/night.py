@@ -5,8 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from parley import Agent, ToolContext, tool
-from parley.core.limits import Limits
+from parley import Agent, Limits, Policy, ToolContext, tool
 
 
 @tool
@@ -18,9 +17,16 @@ def note(number: int, context: ToolContext, seconds: float = 0) -> str:
     return f"noted {number}"
 
 
+@tool(permission="always_ask")
+def forget() -> str:
+    """Forget all numbers, if a person says so within a second."""
+    return "forgotten"
+
+
 agent = Agent(
     id="night",
     prompt="You write numbers down.",
-    tools=(note,),
+    tools=(note, forget),
+    policy=Policy(approval_seconds=1),
     limits=Limits(model_reserve_seconds=1, tool_timeout_seconds=1.5),
 )
