@@ -12,6 +12,7 @@ GATE = {
     "a hand-over and a renewal": NOTHING._replace(handovers=1, renewals=1),
     "a busy model and a delete": NOTHING._replace(model_failures=1, deletes=1),
     "a late write and a delete": NOTHING._replace(late_writes=1, deletes=1),
+    "a time-out and an interrupt": NOTHING._replace(timeouts=1, interrupts=1),
 }
 """On every commit."""
 
@@ -26,6 +27,7 @@ LARGE = {
     "a hand-over, a busy model and a renewal": NOTHING._replace(handovers=1, model_failures=1, renewals=1),
     "two time-outs and two words": NOTHING._replace(timeouts=2, words=2),
     "a frozen driver, a hand-over and a busy model": NOTHING._replace(lapses=1, handovers=1, model_failures=1),
+    "a frozen driver, a person's word and an interrupt": NOTHING._replace(lapses=1, timeouts=1, words=1, interrupts=1),
     "a frozen driver, two renewals and a word": NOTHING._replace(lapses=1, renewals=2, words=1, timeouts=1),
 }
 """Now and then: some minutes."""

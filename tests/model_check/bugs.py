@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from parley.core import compose
 from parley.core import event as e
 from parley.core.agent import Agent
-from parley.core.compose import Scribe
 from parley.core.run import AskPerson, CallTools, Step, next_step
-from parley.core.session import Run, Session
+from parley.core.scribe import Scribe
+from parley.core.session import Session
 
 from tests.model_check.bounds import NOTHING
 from tests.model_check.decisions import Book
@@ -32,14 +32,18 @@ def never_fenced(session: Session, epoch: int) -> bool:
     return False
 
 
-def without_intents(scribe: Scribe, step: Step, run: Run, session_id: str, agent: Agent) -> list[e.Event]:
-    announced = compose.announcement(scribe, step, run, session_id, agent)
+def without_intents(scribe: Scribe, step: Step, session: Session, agent: Agent) -> list[e.Event]:
+    announced = compose.announcement(scribe, step, session, agent)
     return [event for event in announced if not isinstance(event, e.ToolIntended)]
 
 
 def repeats_everything(session: Session, agent: Agent, seconds_left: float) -> Step:
     step = next_step(session, agent, seconds_left)
     return CallTools(step.interrupted) if isinstance(step, AskPerson) and step.interrupted else step
+
+
+def never_stops(session: Session, agent: Agent, seconds_left: float) -> Step:
+    return next_step(session.but_run(cancel=None), agent, seconds_left)
 
 
 BUGS = {
@@ -87,6 +91,11 @@ BUGS = {
         NOTHING._replace(crashes=1),
         "a payment was made twice in one attempt",
         book=lambda: Book(next_step=repeats_everything),
+    ),
+    "an interrupt is not looked at": Bug(
+        NOTHING._replace(interrupts=1),
+        "a call was intended behind an interrupt",
+        book=lambda: Book(next_step=never_stops),
     ),
     "a slot can be written over": Bug(
         NOTHING._replace(lapses=1),

@@ -11,17 +11,18 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
-from parley.core import compose
+from parley.core import answered, compose
+from parley.core import control as c
 from parley.core import event as e
 from parley.core.agent import Agent
 from parley.core.answer import Answer, Draft
-from parley.core.compose import Scribe
 from parley.core.errors import ModelError
 from parley.core.fold import fold
 from parley.core.outcome import Word, decide
 from parley.core.run import CallModel, CallTools, Step, Wait, next_step
+from parley.core.scribe import Scribe
 from parley.core.session import Call as SessionCall
-from parley.core.session import Run, Session
+from parley.core.session import Session
 from parley.core.tool import ToolOutcome
 from parley.core.value import Usage
 
@@ -35,7 +36,7 @@ AGENT = an_agent(PAY, FILE, LOOK, max_claims=2, max_model_retries=1)
 """Pays (not idempotent), files (idempotent), looks (a read). Three drivers in a row without progress are too many."""
 
 NextStep = Callable[[Session, Agent, float], Step]
-Announcement = Callable[[Scribe, Step, Run, str, Agent], list[e.Event]]
+Announcement = Callable[[Scribe, Step, Session, Agent], list[e.Event]]
 Leaves = Literal["closed", "parked", "handed over"]
 
 
@@ -68,7 +69,7 @@ class Book:
     _entry_numbers: dict[Entry, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("session", "plan", "claim", "answer", "result", "word"):
+        for name in ("session", "plan", "claim", "answer", "result", "word", "interrupt"):
             setattr(self, name, cache(getattr(self, name)))  # asked again for every state that has the same log
         self.barrier = self.entry("api", None, [self._scribe("", 0, ()).write(e.SessionDeleted)])
 
@@ -102,7 +103,7 @@ class Book:
         decided = self.session(view, facts)
         step = self.next_step(decided, self.agent, 0.0 if short else math.inf)
         assert decided.run is not None
-        announced = self.announcement(self._scribe(run, epoch, view, "next"), step, decided.run, SESSION, self.agent)
+        announced = self.announcement(self._scribe(run, epoch, view, "next"), step, decided, self.agent)
         stored = (*facts, *map(self.event, announced))
         settles = step.ends_drive and not isinstance(step, Wait)
         write = None
@@ -132,7 +133,7 @@ class Book:
         assert session.run is not None
         if fails:
             failure = ModelError("overloaded", "Busy")
-            return tuple(map(self.event, compose.failure_events(scribe, failure, NOON, session, self.agent)))
+            return tuple(map(self.event, answered.failure_events(scribe, failure, NOON, session, self.agent)))
         ids = {n: f"{tool.name}_{epoch}_{len(view)}" for n, tool in enumerate(self.agent.tools)}
         if len(session.context) > 1:
             answer = Answer((Draft(0, "agent.message", ["Done."], done=True),), "end_turn", Usage())
@@ -141,7 +142,7 @@ class Book:
             names = [tool.name for tool in self.agent.tools]
             calls = [Draft(n, "agent.tool_use", name=names[n], provider_id=id, done=True) for n, id in ids.items()]
             answer = Answer(tuple(calls), "tool_use", Usage())
-        return tuple(map(self.event, compose.answer_events(scribe, self.agent, answer, NOON, ids)))
+        return tuple(map(self.event, answered.answer_events(scribe, self.agent, answer, NOON, ids)))
 
     def result(self, epoch: int, run: str, view: Log, call: Call, status: Any) -> int:
         """Write what came of a call."""
@@ -153,6 +154,12 @@ class Book:
         """Write a person's word on a call whose outcome is unknown."""
         scribe = self._scribe("", 0, log)
         return self.entry("person", None, decide(scribe, self.session(log), call[0], Word(outcome, call[1]), "ann"))
+
+    def interrupt(self, log: Log) -> int:
+        """Write a person's interrupt of the open run."""
+        run = self.session(log).run
+        scribe = self._scribe(run.id if run else "", 0, log)
+        return self.entry("person", None, [scribe.write(c.UserInterrupt)])
 
     def _scribe(self, run: str, epoch: int, view: Log, kind: str = "fact") -> Scribe:
         return Scribe(lambda prefix: f"{kind}_{epoch}_{len(view)}", lambda: NOON, run)

@@ -53,6 +53,15 @@ class Others:
             )
         if faults.words:
             yield from self._say(state)
+        if faults.interrupts and state.lock.run:
+            yield self._interrupt(state)
+
+    def _interrupt(self, state: State) -> Move:
+        run = self.book.session(state.log).run
+        lock = state.lock._replace(lease=LAPSED) if run and run.parked else state.lock
+        log = (*state.log, self.book.interrupt(state.log))
+        stopped = state._replace(log=log, lock=lock, faults=state.faults._replace(interrupts=0))
+        return Move("a person stops the run", stopped, ("interrupt",), fault=True)
 
     def _say(self, state: State) -> Iterator[Move]:
         run = self.book.session(state.log).run

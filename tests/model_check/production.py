@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from parley.adapters.sqlite import SqliteTable
+from parley.core import control as c
 from parley.core.agent import Agent
 from parley.core.errors import Fenced, NotFound, SessionBusy
 from parley.core.tool import ToolContext, ToolOutcome
@@ -204,6 +205,8 @@ class Production:
             case ("say", str(call), word):
                 unknown = await self._call_named(call.split("_")[0])
                 await stage.decide(unknown[0], word, attempt=unknown[1])  # type: ignore[arg-type]  # one of the words
+            case ("interrupt",):
+                await stage.store.words.say(REF, lambda scribe, _: [scribe.write(c.UserInterrupt)])
             case ("send",):
                 await stage.send(SECOND)
             case ("delete",):

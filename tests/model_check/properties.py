@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
+from parley.core import control as c
 from parley.core import event as e
 from parley.core.value import TextBlock
 
@@ -27,10 +28,11 @@ PROPERTIES = (
     "a run is closed once, and one run is open at a time",
     "nothing follows a delete",
     "a run that was given back has no lease",
+    "behind an interrupt nothing of its run is intended, and it ends as it was told to",
     "from every state, drivers that nothing disturbs close or park what is open",
 )
 
-ENDS = (e.RunFinished, e.RunFailed)
+ENDS = (e.RunFinished, e.RunFailed, c.RunCancelled)
 
 
 @dataclass(eq=False)
@@ -68,7 +70,7 @@ class Properties:
 
     def _last_end(self, log: Log) -> str:
         ends = [event for event in self.events(log) if isinstance(event, ENDS)]
-        return "nothing begun" if not ends else getattr(ends[-1], "code", "finished")
+        return "nothing begun" if not ends else getattr(ends[-1], "code", getattr(ends[-1], "reason", "finished"))
 
     def _slots_problem(self, before: State, after: State) -> str | None:
         """An entry stays where it is; a deleted session's slots hold what they held, or less."""
@@ -134,7 +136,10 @@ class Properties:
             return "the log has a gap"
         entries = [self.book.entries[number] for number in log if number is not None]
         events = self.events(log)
-        return _order_problem(entries, events) or _runs_problem(events) or _doubled(events) or self._next_problem(log)
+        by_itself = (
+            _order_problem(entries, events) or _runs_problem(events) or _doubled(events) or _stop_problem(events)
+        )
+        return by_itself or self._next_problem(log)
 
     def _next_problem(self, log: Log) -> str | None:
         """A message that comes now must find a conversation that the API accepts."""
@@ -177,6 +182,17 @@ def _runs_problem(events: "list[e.Event]") -> str | None:
             run_is_open = False
         elif isinstance(event, e.RunClaimed) and not run_is_open:
             return "a run was taken over that is closed"
+    return None
+
+
+def _stop_problem(events: "list[e.Event]") -> str | None:
+    stopped = False
+    for event in events:
+        stopped = (stopped or isinstance(event, c.UserInterrupt)) and not isinstance(event, c.RunCancelled)
+        if stopped and isinstance(event, e.ToolIntended):
+            return "a call was intended behind an interrupt"
+        if stopped and isinstance(event, e.RunFinished | e.RunFailed):
+            return "a run was interrupted and ended otherwise"
     return None
 
 

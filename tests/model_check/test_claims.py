@@ -27,6 +27,7 @@ ENDINGS = {
     "a hand-over and a renewal": {"finished"},
     "a busy model and a delete": {"finished", "deleted"},
     "a late write and a delete": {"finished", "deleted"},
+    "a time-out and an interrupt": {"finished", "parked", "interrupted"},
 }
 """What must be reached, or a search has seen nothing of it."""
 

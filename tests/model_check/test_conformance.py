@@ -18,7 +18,7 @@ from tests.model_check.world import LAPSED, Driver, Faults, Move, State
 pytestmark = pytest.mark.anyio
 
 EVERYTHING = Faults(*[1] * len(Faults._fields))._replace(crashes=2, lapses=2, words=2, timeouts=2)
-WALKS = 40
+WALKS = 60
 MAX_MOVES = 60
 PATIENCE = 2000
 """Looks, each some milliseconds after the other."""

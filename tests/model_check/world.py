@@ -85,6 +85,7 @@ class Faults(NamedTuple):
     """A driver's time is too short for its next step."""
     model_failures: int = 0
     deletes: int = 1
+    interrupts: int = 0
 
 
 class State(NamedTuple):

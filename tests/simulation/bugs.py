@@ -4,14 +4,16 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
-from parley.api import execute
-from parley.core import answer, compose, fold, message, outcome, run
+from parley.api import starting
+from parley.core import answer, approval, compose, control, event, fold, message, outcome, run
+from parley.core.binding import binding
 from parley.core.errors import ModelError
+from parley.core.session import Session
+from parley.core.value import TextBlock
 from parley.engine import Engine
 from parley.follow import tail
 from parley.ports import ConditionFailed, Delete, Put, Update, WriteUncertain
 from parley.store import claims, inputs, keys, log, snapshot, sweep
-from parley.store import entry as entries
 from parley.store.rows import run_row
 from parley.worker import Worker
 
@@ -22,6 +24,8 @@ _seal = snapshot.write
 _engine_store = Engine._store
 _closing_events = compose.closing_events
 _decide = outcome.decide
+_approve = approval.decide
+_needed = run._needed
 _user_message = message.user_message
 _take = Worker.take
 _announcement = compose.announcement
@@ -64,11 +68,6 @@ async def begins_without_key(self: Any, *args: Any, once: Any = None, **options:
 
 def leaves_it(self: inputs.Queued) -> Delete:
     return Delete(self.ref.at("Q"))
-
-
-async def wakes_nobody(self: Any, ref: Any, lock: Any, session: Any, events: Any, *also: Any) -> Any:
-    await self.log.write(await self.log.entry(ref, session.seq, events), *also)
-    return entries.place(events, session.seq)
 
 
 async def buries_without_barrier(self: Any, ref: Any, lock: Any, shown: Any) -> bool:
@@ -162,12 +161,40 @@ def any_input(self: answer.Draft) -> Any:
 # The API and the worker.
 
 
-async def replays_what_is_deleted(runner: Any, principal: Any, done: Any) -> Any:
-    session = keys.Ref(principal.tenant, done.session_id)
-    row = await run_row(runner.store.table, session, done.run_id)
-    batches = tail(runner, session, row.id, row.first_seq - 1)
-    return execute.Started(session, row.id, batches, replayed=True)
+async def replays_what_is_deleted(self: starting.Asked, done: Any) -> Any:
+    session = keys.Ref(self.session.tenant, done.session_id)
+    row = await run_row(self.state.store.table, session, done.run_id)
+    batches = tail(self.runner, session, row.id, row.first_seq - 1)
+    return starting.Started(session, row.id, batches, replayed=True)
 
 
 async def takes_each_delivery(self: Worker, body: str, message_id: str, receives: int = 1) -> None:
     await _take(self, body, f"{message_id} {self.runner.store.log.ids.new('key')}", receives)
+
+
+# A person in control.
+
+
+def edits_nothing(folded: Session, decided: control.ApprovalDecided) -> Session:
+    call = fold.calls.open_call(folded, decided.tool_use_id)
+    if call is None or decided.decision == "deny":
+        return folded
+    return folded.but_run(parked=False).but_call(call.id, approved=binding(call.name, call.input))
+
+
+def tells_no_edit(_: Any, text: str) -> tuple[TextBlock, ...]:
+    return (TextBlock(text=text),)
+
+
+def decides_again(scribe: Any, folded: Session, call_id: str, *words: Any) -> Any:
+    """Take every call for one that waits."""
+    return _approve(scribe, folded.but_call(call_id, state="requested", approved=""), call_id, *words)
+
+
+def stops_later(folded: Session, agent: Any) -> Any:
+    ready = folded.run is not None and any(call.state == "requested" and call.may_run for call in folded.run.calls)
+    return _needed(folded.but_run(cancel=None) if ready else folded, agent)
+
+
+def steers_at_once(folded: Session, said: event.UserMessage) -> Session:
+    return folded.but(context=(*folded.context, message.user_message(said)))

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from parley.core.binding import approval_id
+
 from tests.simulation.connection import Dropped, Exchange, Server, answer
 from tests.simulation.process import Nature
 from tests.simulation.stream import Stream
@@ -16,7 +18,7 @@ MAX_PAUSE_SECONDS = 20.0
 
 PATIENCE_SECONDS = 2000.0
 
-QUIET = ("completed", "completed_with_errors", "error", "waiting_approval")
+QUIET = ("completed", "completed_with_errors", "error", "interrupted", "waiting_approval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +147,11 @@ class Client:
             session_id = answer.headers["location"].rsplit("/", 1)[1]
             return self._accepted(text, session_id, answer.headers["content-location"].rsplit("/", 1)[1])
 
-    async def send(self, session_id: str, *texts: str) -> bool:
-        """Send messages that wait for their turn; say whether they were accepted."""
+    async def send(self, session_id: str, *texts: str, on_busy: str = "queue") -> bool:
+        """Send messages, which wait for their turn or do not; say whether they were accepted."""
         events = [{"type": "user.message", "content": [{"type": "text", "text": text}]} for text in texts]
-        key = f"send {[text[:40] for text in texts]}"
-        answer = await self.ask(
-            "POST", f"/v1/sessions/{session_id}/events", {"events": events}, **{"idempotency-key": key}
-        )
+        key, path = f"send {[text[:40] for text in texts]}", f"/v1/sessions/{session_id}/events?on_busy={on_busy}"
+        answer = await self.ask("POST", path, {"events": events}, **{"idempotency-key": key})
         for text in texts:
             if answer.status == 200:
                 self.sent.append(text)
@@ -160,13 +160,18 @@ class Client:
                 self._refused(text, answer)
         return answer.status == 200
 
-    async def create(self) -> str:
+    async def create(self, **settings: Any) -> str:
         """Make a session that says nothing yet."""
         self.count += 1
-        answer = await self.ask(
-            "POST", "/v1/sessions", {"agent": "bank"}, **{"idempotency-key": f"create {self.count}"}
-        )
+        body = {"agent": "bank", **settings}
+        answer = await self.ask("POST", "/v1/sessions", body, **{"idempotency-key": f"create {self.count}"})
         return str(answer.json["id"])
+
+    async def change(self, session_id: str, what: str = "", **settings: Any) -> int:
+        """Change a session's settings, or suspend it, or let it go on."""
+        key = {"idempotency-key": f"{what} {settings}"}
+        path = f"/v1/sessions/{session_id}/{what}".rstrip("/")
+        return (await self.ask("POST", path, settings or None, **key)).status
 
     async def decide(self, session_id: str, call_id: str, word: dict[str, Any]) -> int:
         """Say what came of a call; return the status of the answer."""
@@ -175,6 +180,19 @@ class Client:
         if word["outcome"] == "retry":
             self.record.retries_said.append(call_id)  # heard or not: from here on it may be
         return (await self.ask("POST", path, word, **{"idempotency-key": key})).status
+
+    async def approve(self, session_id: str, call_id: str, decision: str = "approve", **said: Any) -> int:
+        """Decide on a call that waits; return the status of the answer."""
+        path = f"/v1/approvals/{approval_id(session_id, call_id)}/decision"
+        body = {"decision": decision, **said}
+        return (await self.ask("POST", path, body, **{"idempotency-key": f"{call_id} {body}"})).status
+
+    async def interrupt(self, session_id: str) -> int:
+        """Stop what is at work."""
+        self.count += 1
+        body = {"events": [{"type": "user.interrupt"}]}
+        key = f"interrupt {self.count}"
+        return (await self.ask("POST", f"/v1/sessions/{session_id}/events", body, **{"idempotency-key": key})).status
 
     async def delete(self, session_id: str) -> int:
         """Delete a session; a repeated delete finds nothing."""

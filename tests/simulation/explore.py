@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
 
+from parley.core import control as c
 from parley.core import event as e
 
 from tests.fakes.clock import NOON
@@ -95,11 +96,13 @@ async def _played(scenario: Scenario, plan: Plan, seed: int, logger: logging.Log
 
 
 def _recovery(logs: list[e.Event], quiet_from: float) -> float:
-    """Say how long it took; a run that has waited for a person's word does not count."""
+    """Say how long it took; a run that has waited for a person, or for money, does not count."""
     quiet = NOON + timedelta(seconds=quiet_from)
     accepted = {each.run_id: each.created_at for each in logs if isinstance(each, e.UserMessage)}
-    waited = {each.run_id for each in logs if isinstance(each, e.ToolOutcomeUnknown)}
-    ended = {each.run_id: each.created_at for each in logs if isinstance(each, e.RunFinished | e.RunFailed)}
+    waited = {
+        each.run_id for each in logs if isinstance(each, e.ToolOutcomeUnknown | c.ApprovalRequested | c.BudgetReached)
+    }
+    ended = {each.run_id: each.created_at for each in logs if isinstance(each, promises.CLOSED)}
     late = [ended[run_id] for run_id, at in accepted.items() if at <= quiet and run_id in ended.keys() - waited]
     return max([0.0, *((at - quiet).total_seconds() for at in late)])
 

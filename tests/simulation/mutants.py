@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 from parley import engine, watch
-from parley.api import execute, outcomes, stream
-from parley.core import answer, compaction, compose, event, fold, message, run
+from parley.api import approvals, execute, outcomes, starting, stream
+from parley.core import answer, approval, compaction, compose, control, event, fold, message, run, session
 from parley.core.errors import Unreadable
 from parley.core.session import Session
-from parley.store import claims, drives, entry, inputs, log, sessions, snapshot, sweep
+from parley.store import allowance, claims, drives, entry, inputs, log, sessions, snapshot, sweep, words
 from parley.store.entry import decode
 from parley.store.keys import ENTRY
 from parley.sweeper import Sweeper
@@ -259,12 +259,60 @@ MUTANTS = [
         ((outcomes, "decide", bugs.it_happened),),
     ),
     Mutant(
+        "no call waits",
+        "P7",
+        "what a person must approve stays requested until then",
+        "two approvals, one edited and one denied",
+        (),
+        ((session.Call, "may_run", property(lambda self: self.verdict != "deny")),),
+    ),
+    Mutant(
+        "an edited call is made as the model asked for it",
+        "P7",
+        "an approval is bound to the hash of tool and arguments",
+        "two approvals, one edited and one denied",
+        (),
+        ((fold, "CHANGES", {**fold.CHANGES, control.ApprovalDecided: bugs.edits_nothing}),),
+    ),
+    Mutant(
+        "the model does not learn of an edit",
+        "P7",
+        "a result says with which arguments the call was made",
+        "two approvals, one edited and one denied",
+        (),
+        ((compose, "told", bugs.tells_no_edit),),
+    ),
+    Mutant(
+        "a later decision counts, too",
+        "P7",
+        "a decision is about a call that waits",
+        "two people decide at once",
+        (),
+        ((approvals, "decide", bugs.decides_again),),
+    ),
+    Mutant(
+        "a decision that comes too late counts",
+        "P7",
+        "what has expired was decided",
+        "an approval that nobody gives",
+        (),
+        ((approval, "expire", lambda scribe, session: []),),
+    ),
+    Mutant(
+        "a denial tells the model nothing",
+        "P7",
+        "a call that is not made has a result",
+        "two approvals, one edited and one denied",
+        (),
+        ((approval, "_result", lambda scribe, call, decision: []),),
+    ),
+    Mutant(
         "open calls stay open when a run ends",
         "P8",
         "the fold gives every call a result",
         "a run that kills every driver",
         (),
-        ((fold, "_close_calls", lambda session: session),),
+        ((fold.runs, "close_calls", lambda session: session),),
     ),
     Mutant(
         "a summary may part a call and its result",
@@ -326,9 +374,9 @@ MUTANTS = [
         "a person's word wakes nobody",
         "P10",
         "a word makes the lease lapse",
-        "an outcome that nobody knows: it happened",
+        "an outcome that nobody knows: it did not happen",
         (),
-        ((drives.Drives, "wake", bugs.wakes_nobody),),
+        ((words.Word, "wakes", False),),
     ),
     Mutant(
         "no limit of drivers",
@@ -342,7 +390,7 @@ MUTANTS = [
         "a renewal revives the lease of a run that waits",
         "P10",
         "who waits or was handed over has `left`",
-        "an outcome that nobody knows: it happened",
+        "an outcome that nobody knows: it did not happen",
         ("write",),
         ((drives, "_driven", drives._held),),
     ),
@@ -361,6 +409,62 @@ MUTANTS = [
         "handed over",
         (),
         ((drives, "LAPSED", None),),
+    ),
+    Mutant(
+        "an interrupt changes nothing",
+        "P11",
+        "an interrupt cancels the run in the fold",
+        "stopped while a tool is at work",
+        (),
+        ((fold, "CHANGES", {**fold.CHANGES, control.UserInterrupt: lambda session, _: session}),),
+    ),
+    Mutant(
+        "a run that is to stop makes its calls first",
+        "P11",
+        "a run that is to stop is closed before anything else",
+        "an approval, and an interrupt at once behind it",
+        ("hint",),
+        ((run, "_needed", bugs.stops_later),),
+    ),
+    Mutant(
+        "a message in the middle is read at once",
+        "P8",
+        "a message in the middle waits for the next request",
+        "a message that steers",
+        (),
+        ((fold, "CHANGES", {**fold.CHANGES, event.UserMessage: bugs.steers_at_once}),),
+    ),
+    Mutant(
+        "a suspended run goes on",
+        "P11",
+        "nothing begins while a session is suspended",
+        "suspended while a person is asked, and resumed",
+        (),
+        ((session.Session, "suspended", False),),
+    ),
+    Mutant(
+        "no cap is looked at",
+        "P13",
+        "a session's caps are looked at before each model call",
+        "a budget that is reached and raised",
+        (),
+        ((run, "_within", lambda step, *_: step),),
+    ),
+    Mutant(
+        "a larger budget wakes nobody",
+        "P10",
+        "a run that waits at a cap goes on when it is raised",
+        "a budget that is reached and raised",
+        (),
+        ((fold.lives, "budgeted", lambda session, budget: session.but(budget=budget)),),
+    ),
+    Mutant(
+        "each session may spend the rest of the day",
+        "P13",
+        "a reservation is refused when the day's counter stands at the cap",
+        "a day's budget that two sessions share",
+        (),
+        ((allowance, "AtMost", lambda name, _: None),),
     ),
     Mutant(
         "deleted without a barrier",
@@ -400,7 +504,7 @@ MUTANTS = [
         "a replay looks at the row first",
         "deleted while a message waits",
         (),
-        ((execute, "_replay", bugs.replays_what_is_deleted),),
+        ((starting.Asked, "_again", bugs.replays_what_is_deleted),),
     ),
     Mutant(
         "entries are compressed against another primer",
@@ -416,6 +520,6 @@ MUTANTS = [
         "what an event changes stays as it was",
         CORPUS,
         (),
-        ((fold, "_CHANGES", {**fold._CHANGES, event.AgentToolResult: lambda session, _: session}),),
+        ((fold, "CHANGES", {**fold.CHANGES, event.AgentToolResult: lambda session, _: session}),),
     ),
 ]

@@ -23,6 +23,7 @@ class Nature:
         self.seed = seed
         self.quiet_from = 0.0
         """When the last fault is over."""
+        self.nap_seconds = 0.0
         self.ending = False
         """Whether the world ends: then what hangs is let go."""
 
@@ -132,5 +133,6 @@ class ProcessClock:
         return self._process.nature.now() + timedelta(seconds=self._process.skew)
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        """Sleep, and for a nap at least, as on a busy machine: who polls more often mostly sees nothing more."""
+        await asyncio.sleep(max(seconds, self._process.nature.nap_seconds) if seconds else 0)
         await self._process.gate()

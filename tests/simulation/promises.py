@@ -7,20 +7,23 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
+from parley.core import control as c
 from parley.core import event as e
 from parley.core.fold import fold
 from parley.core.session import Session
 from parley.core.value import Usage, text_of
 from parley.store import Ref
-from parley.store.head import Lock
+from parley.store.head import Lock, milliseconds
 from parley.store.keys import LOCK, QUEUED, RUN, SHOWN
 
 from tests.fakes.model import problem_of
 from tests.simulation import told
 from tests.simulation.client import PAUSE_SECONDS
-from tests.simulation.queue import VISIBILITY_SECONDS
 from tests.simulation.told import Logs
 from tests.simulation.world import TENANT, World
+
+GLANCE_SECONDS = 5.0
+"""Between two looks at everything that there is."""
 
 HEAL_SECONDS = 180.0
 """Within which, and the time between two sweeps, everything has ended when faults stop: lease 30 and its margin 2, a
@@ -28,6 +31,10 @@ hint's patience 30, the pauses before a message of the queue is given out again,
 
 FORGET_SECONDS = 18 * 60.0
 """Within which, and the time between sweeps, nothing is left of a deleted session: two passes, 16 minutes apart."""
+
+CLOSED = (e.RunFinished, e.RunFailed, c.RunCancelled)
+
+DAY_MS = 86_400_000
 
 PROBE = "Are you there?"
 
@@ -44,14 +51,15 @@ async def healed(world: World) -> list[str]:
         late = world.nature.seconds - max(began, world.nature.quiet_from)
         if late > HEAL_SECONDS + world.setting.sweep_seconds:
             return [f"P10 {what}, {late:g} s after the last fault" for what in unrest]
-        await asyncio.sleep(PAUSE_SECONDS)
+        await asyncio.sleep(GLANCE_SECONDS)
 
 
 def _unrest(world: World) -> Iterator[str]:
     items = {(item["PK"], item["SK"]): item for item in world.storage.items()}
     for pk, sk in items:
         lock = Lock.of(items[pk, LOCK]) if (pk, LOCK) in items else Lock(deleted=True)
-        if sk == LOCK and lock.run and lock.lease_until_ms is not None and not lock.deleted:
+        waits_for_tomorrow = (lock.lease_until_ms or 0) > milliseconds(world.nature.now()) + DAY_MS / 4
+        if sk == LOCK and lock.run and lock.lease_until_ms is not None and not lock.deleted and not waits_for_tomorrow:
             yield f"{pk} is still driven"
         if sk.startswith(QUEUED) and not lock.run and not lock.deleted:
             yield f"a message still waits in {pk}"
@@ -72,21 +80,25 @@ async def seen(world: World) -> list[str]:
 
 
 async def redelivered(world: World) -> None:
-    """Wait for the messages that died with their workers: the queue gives them out again much later."""
+    """Take the messages that died with their workers: the queue gives them out again, much later, when all is quiet."""
     while world.queue.messages:
-        await world.nature.sleep(VISIBILITY_SECONDS)
+        world.queue.give_out_again()
+        await world.nature.sleep(PAUSE_SECONDS)
         await healed(world)
 
 
 async def settled(world: World) -> None:
-    """Give a person's word on every call that waits for one, by what the ledger says."""
+    """Give a person's word on every call that waits for one: by what the ledger says, or approval."""
     for session_id in world.sessions():
         while session_id not in world.record.deleted:
             session = fold(Session(id=session_id), world.log(session_id))
             calls = session.run.calls if session.run and session.run.parked else ()
             unknown = [call for call in calls if call.state == "unknown"]
-            if not unknown:
+            waiting = [call for call in calls if call.waits]
+            if not unknown and not waiting:
                 break
+            for call in waiting:
+                await world.client.approve(session_id, call.id)
             for call in unknown:
                 outcome = "happened" if world.happened(call.id) else "did_not_happen"
                 await world.client.decide(session_id, call.id, {"outcome": outcome, "attempt": call.attempt})
@@ -103,6 +115,7 @@ async def broken(world: World) -> list[str]:
     found += told.order(world, logs)
     found += told.streams(world, logs)
     found += told.requests(world, logs)
+    found += told.budgets(world, logs)
     found += _effects(world)
     for session_id, log in logs.items():
         found += _session(world, session_id, log)
@@ -156,6 +169,8 @@ def _session(world: World, session_id: str, log: Sequence[e.Event]) -> Iterator[
         yield f"P8 the context of {session_id} is not legal: {problem}"
     yield from _runs(log, waiting)
     yield from told.words(log)
+    yield from told.approvals(log)
+    yield from told.stops(log)
     yield from told.read(world, log)
     used = sum((each.model_usage for each in log if isinstance(each, e.ModelRequestEnd)), Usage())
     if log and not waiting and items[SHOWN]["usage"] != used.model_dump(exclude_defaults=True):
@@ -170,18 +185,20 @@ def _session(world: World, session_id: str, log: Sequence[e.Event]) -> Iterator[
 def _runs(log: Sequence[e.Event], waiting: str | None) -> Iterator[str]:
     """P1: each run began once, and has ended once or waits for a person."""
     starts = Counter(each.run_id for each in log if isinstance(each, e.RunStarted))
-    ends = Counter(each.run_id for each in log if isinstance(each, e.RunFinished | e.RunFailed))
+    ends = Counter(each.run_id for each in log if isinstance(each, CLOSED))
     for run_id in starts:
         if (starts[run_id], ends[run_id] + (run_id == waiting)) != (1, 1):
             yield f"P1 run {run_id} began {starts[run_id]} times and ended {ends[run_id]} times"
     for end, behind in pairwise([*log, None]):
-        if isinstance(end, e.RunFinished | e.RunFailed) and not isinstance(behind, e.StatusIdle):
+        if isinstance(end, CLOSED) and not isinstance(behind, e.StatusIdle):
             yield f"P1 run {end.run_id} has ended, and nobody is told that it is idle"
 
 
 async def _usable(world: World, logs: Logs) -> list[str]:
-    """P8: every session answers once more."""
-    found = []
+    """P8: every session answers once more; where a day's money is spent, not before the next."""
+    found: list[str] = []
+    if world.setting.daily_budget:
+        return found
     for n, (session_id, log) in enumerate(logs.items()):
         agents = {each.agent_id for each in log if isinstance(each, e.RunStarted)}
         if agents - {"bank"} or await world.client.status(session_id) in ("gone", "waiting_approval"):

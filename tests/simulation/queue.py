@@ -81,6 +81,12 @@ class SimulatedQueue:
         if message in self.messages:
             self.messages.remove(message)
 
+    def give_out_again(self) -> None:
+        """Let the time be over for which messages that died with their workers stay hidden."""
+        for message in self.messages:
+            message.visible_at = self._nature.seconds
+        self._news.set()
+
     def double(self, message: Message) -> None:
         """Give a message out a second time while the first is at work."""
         message.visible_at = self._nature.seconds

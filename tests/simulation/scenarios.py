@@ -1,65 +1,51 @@
-"""What happens: each scenario is a setting, and what people do in it, in a few lines. Add the next one here."""
+"""What happens: each scenario is a setting, and what people do in it, in a few lines. Add the next one here.
+
+Those in which a person is in control are in `control.py`.
+"""
 
 import asyncio
 import json
 from base64 import b64encode
-from collections.abc import Callable
 from random import Random
-from typing import Any
 
 from parley.core import event as e
 from parley.core.limits import Limits
 
-from tests.build import asked, said, thought
-from tests.simulation.explore import Play, Scenario
+from tests.build import asked, said
+from tests.simulation import control, playbook
 from tests.simulation.faults import LATE_SECONDS
-from tests.simulation.promises import PROBE, healed, settled
-from tests.simulation.world import Setting, World
+from tests.simulation.playbook import all_quiet, answered, comes_to_rest, over, scenario, unknown
+from tests.simulation.promises import healed
+from tests.simulation.world import World
 
-SCENARIOS: dict[str, Scenario] = {}
+SCENARIOS = playbook.SCENARIOS
+__all__ = ["SCENARIOS", "control"]
 
-_PROBES = {f"{PROBE} {n}": [[said("Yes.")]] for n in range(8)}
-_PAY = [[said("I pay."), asked("pay", {"amount": 5})], [said("Paid.")]]
 _LONG = b64encode(Random(1).randbytes(36_000)).decode()
 """More than an item holds inline, even compressed."""
-
 _PNGS = [b64encode(b"\x89PNG\r\n\x1a\n" + Random(n).randbytes(30_000)).decode() for n in range(3)]
-
-_HI = [[thought("Hm."), said("Hel", "lo.")]]
-
-
-def scenario(name: str, **setting: Any) -> Callable[[Play], Play]:
-    """Name what follows, and set it up; every session can be asked whether it is there."""
-    answers = {"Hi": _HI, "Pay": _PAY} | setting.pop("answers", {})
-
-    def keep(play: Play) -> Play:
-        SCENARIOS[name] = Scenario(name, Setting(answers=answers | _PROBES, **setting), play)
-        return play
-
-    return keep
-
 
 # One run.
 
 
 @scenario("plain")
 async def plain(world: World) -> None:
-    await _answered(world, "Hi")
+    await answered(world, "Hi")
 
 
 @scenario("a read", answers={"Look": [[asked("look")], [said("Seen.")]]})
 async def read(world: World) -> None:
-    await _answered(world, "Look")
+    await answered(world, "Look")
 
 
 @scenario("an idempotent tool", answers={"File": [[asked("file")], [said("Filed.")]]})
 async def idempotent(world: World) -> None:
-    await _answered(world, "File")
+    await answered(world, "File")
 
 
 @scenario("a tool that is not idempotent")
 async def not_idempotent(world: World) -> None:
-    await _answered(world, "Pay")
+    await answered(world, "Pay")
 
 
 @scenario(
@@ -68,17 +54,17 @@ async def not_idempotent(world: World) -> None:
     answers={"All": [[asked("pay"), asked("file"), asked("look")], [said("Done.")]]},
 )
 async def three_tools(world: World) -> None:
-    await _answered(world, "All")
+    await answered(world, "All")
 
 
 @scenario("large payloads", answers={_LONG: [[said(_LONG), asked("file", {"amount": 1})], [said(_LONG)]]})
 async def large(world: World) -> None:
-    await _answered(world, _LONG)
+    await answered(world, _LONG)
 
 
 @scenario("images", answers={"What is this?": [[said("A picture.")]]})
 async def images(world: World) -> None:
-    await _over(world, "What is this?", await _over(world, "Hi"), images=_PNGS)
+    await over(world, "What is this?", await over(world, "Hi"), images=_PNGS)
 
 
 @scenario(
@@ -90,14 +76,14 @@ async def images(world: World) -> None:
     },
 )
 async def compacted(world: World) -> None:
-    await _answered(world, "Far")
+    await answered(world, "Far")
 
 
 @scenario("a log that is sealed", answers={_LONG: [[said(_LONG)]], "Two": [[said("2")]]})
 async def sealed(world: World) -> None:
-    session_id = await _over(world, _LONG)
+    session_id = await over(world, _LONG)
     for text in ("Hi", "Two"):
-        await _over(world, text, session_id)
+        await over(world, text, session_id)
 
 
 @scenario(
@@ -118,30 +104,25 @@ async def laptop(world: World) -> None:
 # A person's word.
 
 
-@scenario("an outcome that nobody knows: it happened", trouble="paying hangs after")
-async def happened(world: World) -> None:
-    await _truth(world)
-
-
 @scenario("an outcome that nobody knows: it did not happen", trouble="paying hangs before")
 async def did_not_happen(world: World) -> None:
     await _truth(world)
 
 
 async def _truth(world: World) -> None:
-    told = await _answered(world, "Pay")
+    told = await answered(world, "Pay")
     await asyncio.sleep(2 * LATE_SECONDS)
     world.record.wrong += await healed(world)  # while it waits, too
-    for call_id, attempt in _unknown(world, told):
+    for call_id, attempt in unknown(world, told):
         outcome = "happened" if world.happened(call_id) else "did_not_happen"
         await world.client.decide(told, call_id, {"outcome": outcome, "attempt": attempt})
-    await world.client.until(told)
+    await comes_to_rest(world, told)
 
 
 @scenario("an outcome that nobody knows: try again", trouble="paying hangs twice")
 async def again(world: World) -> None:
-    told = await _answered(world, "Pay")
-    for call_id, attempt in _unknown(world, told):
+    told = await answered(world, "Pay")
+    for call_id, attempt in unknown(world, told):
         await world.client.decide(told, call_id, {"outcome": "retry", "attempt": attempt})
         await asyncio.sleep(1)
         await world.client.until(told)
@@ -160,7 +141,7 @@ async def word_meanwhile(world: World) -> None:
     session_id = await world.client.create()
     await world.client.send(session_id, "Both")
     await asyncio.sleep(25)
-    for call_id, attempt in _unknown(world, session_id):
+    for call_id, attempt in unknown(world, session_id):
         await world.client.decide(session_id, call_id, {"outcome": "did_not_happen", "attempt": attempt})
     if await world.client.until(session_id) == "waiting_approval" and not world.nature.faults.fired:
         world.record.wrong.append("P6 a person is asked about a call that has told how it ended")
@@ -168,54 +149,29 @@ async def word_meanwhile(world: World) -> None:
 
 @scenario("two people have a word at once", trouble="paying hangs before")
 async def two_words(world: World) -> None:
-    told = await _answered(world, "Pay")
-    for call_id, attempt in _unknown(world, told):
+    told = await answered(world, "Pay")
+    for call_id, attempt in unknown(world, told):
         words = [{"outcome": outcome, "attempt": attempt} for outcome in ("did_not_happen", "retry")]
         statuses = await asyncio.gather(*(world.client.decide(told, call_id, word) for word in words))
         if sorted(statuses) != [200, 409]:
             world.record.wrong.append(f"P6 two words about {call_id} were answered {statuses}")
-    await world.client.until(told)
+    await comes_to_rest(world, told)
 
 
 # Several messages.
-
-
-@scenario("two runs, one after the other")
-async def two_runs(world: World) -> None:
-    await _over(world, "Pay", await _over(world, "Hi"))
-
-
-@scenario("a message that waits", model_seconds=1.0, answers={"Two": [[said("Two.")]]})
-async def queued(world: World) -> None:
-    session_id = await world.client.create()
-    first = world.meanwhile(world.client.execute("Hi", session_id))
-    await asyncio.sleep(0.5)
-    await world.client.send(session_id, "Two")
-    await first
-    await world.client.until(session_id)
 
 
 @scenario("three messages at once", answers={"One": [[said("1")]], "Two": [[said("2")]], "Three": [[said("3")]]})
 async def three_messages(world: World) -> None:
     session_id = await world.client.create()
     await asyncio.gather(world.client.send(session_id, "One", "Two"), world.client.send(session_id, "Three"))
-    await world.client.until(session_id)
+    await comes_to_rest(world, session_id)
 
 
 @scenario("two executes on one session", model_seconds=0.5, answers={"Two": [[said("2")]]})
 async def two_executes(world: World) -> None:
     session_id = await world.client.create()
     await asyncio.gather(world.client.execute("Hi", session_id), world.client.execute("Two", session_id))
-    await world.client.until(session_id)
-
-
-@scenario("refused while it is busy", model_seconds=1.0, answers={"Two": [[said("2")]]})
-async def rejected(world: World) -> None:
-    session_id = await world.client.create()
-    first = world.meanwhile(world.client.execute("Hi", session_id))
-    await asyncio.sleep(0.5)
-    await world.client.execute("Two", session_id, patient=False)
-    await first
     await world.client.until(session_id)
 
 
@@ -234,7 +190,7 @@ async def twice(world: World) -> None:
 @scenario("a job")
 async def job(world: World) -> None:
     world.queue.put(json.dumps({"agent_id": "bank", "input": "Pay"}))
-    await _all_quiet(world)
+    await all_quiet(world)
     world.expects("Pay")
 
 
@@ -245,14 +201,14 @@ async def busy_job(world: World) -> None:
     await asyncio.sleep(0.5)
     world.queue.put(json.dumps({"agent_id": "bank", "input": "Two", "session_id": session_id}))
     await first
-    await _all_quiet(world)
+    await all_quiet(world)
     world.expects("Two")
 
 
 @scenario("a job that cannot be done")
 async def poison_job(world: World) -> None:
     world.queue.put(json.dumps({"agent_id": "nobody", "input": "Hi"}))
-    await _all_quiet(world)
+    await all_quiet(world)
     world.expects("Hi")
     world.record.doomed.add("Hi")
 
@@ -283,7 +239,7 @@ async def deleted_waiting(world: World) -> None:
 
 @scenario("expired", ttl_days=1, sweep_seconds=4 * 3600.0, answers={"One": [[said("1")]]})
 async def expired(world: World) -> None:
-    told = await _answered(world, "Hi")
+    told = await answered(world, "Hi")
     await asyncio.sleep(20 * 3600)
     await world.client.send(told, "One")
     await asyncio.sleep(8 * 3600)
@@ -297,13 +253,13 @@ async def expired(world: World) -> None:
 
 
 @scenario("handed over", life_seconds=60.0, model_seconds=20.0, limits=Limits(model_reserve_seconds=30.0))
-async def handed_over(world: World) -> None:
-    await _answered(world, "Pay")
+async def handedover(world: World) -> None:
+    await answered(world, "Pay")
 
 
 @scenario("an answer that takes minutes", model_seconds=70.0)
 async def long_answer(world: World) -> None:
-    log = world.log(await _answered(world, "Hi"))
+    log = world.log(await answered(world, "Hi"))
     if not world.nature.faults.fired and any(isinstance(each, e.StatusRescheduled) for each in log):
         world.record.wrong.append("P10 a run was taken from a driver that was well")
 
@@ -323,18 +279,21 @@ async def poison(world: World) -> None:
 
 @scenario("a new version in the middle", prompts=("Be brief.", "Be long."))
 async def upgraded(world: World) -> None:
-    session_id = await _over(world, "Pay")
+    session_id = await over(world, "Pay")
     world.processes["web-1"].crash()
     world.processes["web-2"].crash()
     await asyncio.sleep(5)
-    await _over(world, "Hi", session_id)
+    await over(world, "Hi", session_id)
 
 
 # Watching.
 
 
 @scenario(
-    "watched", model_seconds=0.5, answers={"Tell": [[asked("look")], [said("It ", "is ", "dark, ", "and ", "late.")]]}
+    "watched",
+    model_seconds=0.5,
+    nap_seconds=0.0,
+    answers={"Tell": [[asked("look")], [said("It ", "is ", "dark, ", "and ", "late.")]]},
 )
 async def watched(world: World) -> None:
     session_id = await world.client.create()
@@ -344,32 +303,3 @@ async def watched(world: World) -> None:
     await world.client.until(session_id)
     world.watch(session_id, after=2)
     await asyncio.sleep(2)
-
-
-async def _answered(world: World, text: str, session_id: str | None = None, **message: Any) -> str:
-    """Send a message and wait for its run's end, or until it waits for a person."""
-    told = await world.client.execute(text, session_id, **message)
-    assert told is not None
-    await world.client.until(told.session_id)
-    return told.session_id
-
-
-async def _over(world: World, text: str, session_id: str | None = None, **message: Any) -> str:
-    """Send a message and wait for its run's end, with a person's word if it needs one."""
-    session_id = await _answered(world, text, session_id, **message)
-    await settled(world)
-    await world.client.until(session_id)
-    return session_id
-
-
-async def _all_quiet(world: World) -> None:
-    """Wait until no message is to be given out in the next minutes, and nobody drives."""
-    await asyncio.sleep(1)
-    while world.queue.busy or any(runner.tasks for runner in world.runners.values()):
-        await world.nature.sleep(1)
-
-
-def _unknown(world: World, session_id: str) -> list[tuple[str, int]]:
-    """List the calls that wait for a person's word, with the attempt it is about."""
-    log = world.log(session_id)
-    return [(each.tool_use_id, each.attempt) for each in log if isinstance(each, e.ToolOutcomeUnknown)]

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(600)  # much work, and machines are slow at tim
 
 Record = Callable[[str, object], None]
 
-CHANCE_SECONDS = 5.0
+CHANCE_SECONDS = 3.0
 """Of each of the shares in which schedules are tried by chance; seeds count up from the share's own."""
 
 

@@ -115,7 +115,7 @@ def test_a_condition_that_does_not_hold_is_told() -> None:
 
 
 def test_the_same_line_gives_the_same_run() -> None:
-    scenario = SCENARIOS["a message that waits"]
+    scenario = SCENARIOS["three messages at once"]
 
     first, second = (by_chance(scenario, 7, 40) for _ in range(2))
     again = run(scenario, first.fired, 7)

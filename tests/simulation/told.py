@@ -1,8 +1,10 @@
 """What watchers, clients and the model were told, held against the log."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from parley.core import control as c
 from parley.core import event as e
 from parley.core.compaction import asks_for_summary
 from parley.core.fold import fold
@@ -69,8 +71,68 @@ def read(world: World, log: Sequence[e.Event]) -> Iterator[str]:
         if isinstance(each, e.UserMessage | e.AgentToolResult) and each.run_id in finished:
             for block in each.content:
                 said = block.text if isinstance(block, TextBlock) else getattr(block.source, "data", "")
-                if said.encode() not in everything:
+                if json.dumps(said, ensure_ascii=False)[1:-1].encode() not in everything:
                     yield f"P8 the model has finished, and has never read '{said[:40]}'"
+
+
+def approvals(log: Sequence[e.Event]) -> Iterator[str]:
+    """P7: on each call at most one decision counts, and the model is told which it was."""
+    decided: dict[str, e.Event] = {}
+    for word, told in pairwise([*log, None]):
+        if not isinstance(word, c.ApprovalDecided | c.ApprovalExpired):
+            continue
+        if word.tool_use_id in decided:
+            yield f"P7 two decisions on {word.tool_use_id} count: {decided[word.tool_use_id]} and {word}"
+        decided[word.tool_use_id] = word
+        runs = isinstance(word, c.ApprovalDecided) and word.decision in ("approve", "edit")
+        ends = isinstance(word, c.ApprovalExpired) and word.on_expire == "cancel"
+        answered = isinstance(told, e.AgentToolResult) and told.tool_use_id == word.tool_use_id
+        if not runs and not ends and not answered:
+            yield f"P7 the model is not told what came of {word.tool_use_id}"
+    for result in [each for each in log if isinstance(each, e.AgentToolResult) and not each.is_error]:
+        word = decided.get(result.tool_use_id)
+        edited = isinstance(word, c.ApprovalDecided) and word.decision == "edit"
+        if edited and json.dumps(getattr(word, "input", None)) not in text_of(result.content):
+            yield f"P7 the model is not told that {result.tool_use_id} was edited"
+
+
+def stops(log: Sequence[e.Event]) -> Iterator[str]:
+    """P11: behind an interrupt nothing of its run is intended, no answer begins, and it ends as it was told to."""
+    stopped: dict[str | None, int] = {}
+    closed: set[str | None] = set()
+    for each in log:
+        if isinstance(each, c.UserInterrupt) and each.run_id not in closed:
+            stopped.setdefault(each.run_id, 0)
+        if isinstance(each, e.RunFinished | e.RunFailed | c.RunCancelled):
+            if each.run_id in stopped and not isinstance(each, c.RunCancelled):
+                yield f"P11 {each.run_id} was interrupted, and ended as {each.type}"
+            closed.add(each.run_id)
+        if each.run_id not in stopped:
+            continue
+        if isinstance(each, e.ToolIntended):
+            yield f"P11 {each.tool_use_id} was intended behind an interrupt"
+        if isinstance(each, e.ModelRequestStart):
+            stopped[each.run_id] += 1  # the one that was under way may still be told of
+            if stopped[each.run_id] > 1:
+                yield f"P11 the model was asked again behind an interrupt of {each.run_id}"
+
+
+def budgets(world: World, logs: Logs) -> Iterator[str]:
+    """P13: no answer begins above a session's cap, nor above the cap of the agent's day."""
+    for log in logs.values():
+        session = Session(id="")
+        for each in log if any(isinstance(each, c.SessionUpdated) for each in log) else ():
+            cap = session.budget.max_steps if session.budget else None
+            if isinstance(each, e.ModelRequestStart) and cap is not None and session.spent.steps >= cap:
+                yield f"P13 an answer began with {session.spent.steps} of {cap} steps spent"
+            session = fold(session, [each])
+    if cap := world.setting.daily_budget:
+        days: dict[str, list[int]] = {}
+        for each in (each for log in logs.values() for each in log if isinstance(each, e.ModelRequestEnd)):
+            days.setdefault(f"{each.created_at:%Y-%m-%d}", []).append(each.cost or 0)
+        for day, costs in days.items():
+            if sum(costs) - max(costs) >= cap:
+                yield f"P13 on {day} answers began when {sum(costs) - max(costs)} of {cap} were spent"
 
 
 def words(log: Sequence[e.Event]) -> Iterator[str]:

@@ -38,15 +38,15 @@ class Hands:
 
     process: Process
     ledger: Ledger
-    begins: Callable[[str, ToolContext], int]
-    """Is told of every call that begins; says how often this one has."""
+    begins: Callable[[str, ToolContext, int], int]
+    """Is told of every call that begins, and its amount; says how often this one has."""
     seconds: float = 0.0
     trouble: Trouble = "none"
 
-    async def act(self, name: str, effect: Effect, context: ToolContext) -> str:
+    async def act(self, name: str, effect: Effect, context: ToolContext, amount: int) -> str:
         process = self.process
         await process.gate()
-        times = self.begins(name, context)
+        times = self.begins(name, context, amount)
         fault = await process.reach("tool", effect)
         if name == "file" and self.trouble == "filing kills":
             process.crash()
@@ -72,22 +72,22 @@ HANDS: ContextVar[Hands] = ContextVar("hands")
 @tool
 async def pay(context: ToolContext, amount: int = 0) -> str:
     """Pay: twice is twice the money."""
-    return await HANDS.get().act("pay", "non_idempotent", context)
+    return await HANDS.get().act("pay", "non_idempotent", context, amount)
 
 
 @tool(effect="idempotent")
 async def file(context: ToolContext, amount: int = 0) -> str:
     """File: twice is once."""
-    return await HANDS.get().act("file", "idempotent", context)
+    return await HANDS.get().act("file", "idempotent", context, amount)
 
 
 @tool(timeout_seconds=60)
 async def dig(context: ToolContext, amount: int = 0) -> str:
     """Dig: as paying, and may take longer."""
-    return await HANDS.get().act("dig", "non_idempotent", context)
+    return await HANDS.get().act("dig", "non_idempotent", context, amount)
 
 
 @tool(effect="read")
 async def look(context: ToolContext, amount: int = 0) -> str:
     """Look."""
-    return await HANDS.get().act("look", "read", context)
+    return await HANDS.get().act("look", "read", context, amount)

@@ -20,6 +20,7 @@ from parley.core import event as e
 from parley.core.agent import Agent
 from parley.core.errors import ParleyError
 from parley.core.limits import Limits
+from parley.core.policy import Policy
 from parley.core.tool import ToolContext
 from parley.deadline import MARGIN_SECONDS
 from parley.dev import recover
@@ -71,6 +72,13 @@ class Setting:
     ttl_days: int = 30
     trouble: Trouble = "none"
     limits: Limits = field(default_factory=Limits)
+    policy: Policy = field(default_factory=Policy)
+    daily_budget: int | None = None
+    """Micro-dollars, of all sessions together."""
+    nap_seconds: float = 1.0
+    """For which a process sleeps at least."""
+    look_seconds: float = 60.0
+    """How often a driver looks whether its run is to stop."""
     prompts: tuple[str, ...] = ("Be brief.",)
     """Of the agent, by the generation of processes: the last stays."""
 
@@ -102,6 +110,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.witness = Witness()
+        self.nature.nap_seconds = self.setting.nap_seconds
         self.storage = Storage(self.nature, self.witness.see)
         self.queue = SimulatedQueue(self.nature)
         self.provider = Provider(self.setting.answers, self.setting.model_seconds)
@@ -167,7 +176,7 @@ class World:
         engine = Engine(store, SimulatedModel(process, self.provider), PythonTools(workers=1), clock, self.ids)
         if process.name == "laptop":
             queue = InlineQueue(lambda tenant, session_id: runner.nudge(Ref(tenant, session_id)))
-        runner = Runner(engine, {deployed.id: deployed}, queue)
+        runner = Runner(engine, {deployed.id: deployed}, queue, look_seconds=self.setting.look_seconds)
         if self.setting.life_seconds:
             ends = self.nature.seconds + self.setting.life_seconds
             runner.deadline.is_in(lambda: round((ends - self.nature.seconds) * 1000))
@@ -199,12 +208,13 @@ class World:
     def _agent(self) -> Agent:
         """Return what is deployed when a process starts."""
         prompts = self.setting.prompts
-        return agent(prompts[min(len(self.graves), len(prompts) - 1)], self.setting.limits)
+        prompt = prompts[min(len(self.graves), len(prompts) - 1)]
+        return agent(prompt, self.setting.limits, self.setting.policy, self.setting.daily_budget)
 
-    def _begins(self, name: str, context: ToolContext) -> int:
+    def _begins(self, name: str, context: ToolContext, amount: int) -> int:
         """Hold a call that begins against the log as it is at this moment."""
         log, whole, retries = self.log(context.session_id), self.provider.whole, self.record.retries_said
-        return self.witness.begins(name, context, log, whole, retries)
+        return self.witness.begins(name, context, amount, log, whole, retries)
 
     # People.
 
@@ -249,9 +259,10 @@ class World:
 
 
 @cache
-def agent(prompt: str, limits: Limits) -> Agent:
+def agent(prompt: str, limits: Limits, policy: Policy, daily_budget: int | None) -> Agent:
     """Make an agent with a tool of each effect, and one that takes long."""
-    return Agent(id="bank", prompt=prompt, tools=(pay, file, look, dig), limits=limits)
+    tools = (pay, file, look, dig)
+    return Agent(id="bank", prompt=prompt, tools=tools, limits=limits, policy=policy, daily_budget=daily_budget)
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:
