@@ -91,6 +91,14 @@ def meaning(session: Session) -> dict[str, Any]:
         "steps": run.steps if run else 0,
         "failures": run.failures if run else 0,
         "calls": [[call.id, call.state, call.attempt] for call in run.calls] if run else [],
+        "waits": [[call.id, call.approval is not None] for call in run.calls if call.waits] if run else [],
+        "cancel": run.cancel if run else None,
+        "shows": session.shows,
+        "autonomy": session.autonomy,
+        "budget": session.budget.model_dump(exclude_none=True) if session.budget else None,
+        "spent": session.spent.model_dump(exclude_defaults=True),
+        "steered": len(session.steered),
+        "checkpoints": [[each.name, each.seq] for each in session.checkpoints],
     }
 
 
