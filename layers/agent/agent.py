@@ -49,29 +49,29 @@ async def quote(amount: Amount, to: Payee, context: ToolContext) -> dict[str, st
 def pay(amount: Amount, to: Payee, context: ToolContext) -> dict[str, str]:
     """Pay, send, give or transfer an amount to somebody. Ask for a `quote` first: its total is what is deducted."""
     cents = _cents(amount)
-    total = cents + _fee(cents)
-    _work()
-    with _ledger().open("a") as ledger:
-        fcntl.flock(ledger, fcntl.LOCK_EX)  # one payment at a time, whichever process makes it
-        left = START_CENTS - _spent(_ledger(), context) - total
-        if left < 0:
-            raise ValueError(f"{_money(total)} is more than the {_money(left + total)} that are left.")
-        _append(ledger.fileno(), context, amount=_money(cents), fee=_money(_fee(cents)), to=to)
-    _work()
+    left = _spend(context, cents, _fee(cents), to)
     return {"payee": to, "amount": _money(cents), "fee": _money(_fee(cents)), "balance": _money(left)}
+
+
+@tool(effect="non_idempotent", permission="always_ask")
+def donate(amount: Amount, to: Payee, context: ToolContext) -> dict[str, str]:
+    """Donate to a cause. Nobody charges a fee for that, and a person has to agree first."""
+    cents = _cents(amount)
+    left = _spend(context, cents, 0, to)
+    return {"payee": to, "donated": _money(cents), "balance": _money(left)}
 
 
 agent = Agent(
     id="wallet",
     name="Wallet",
-    description="Looks after a wallet of test money: tells the balance, quotes fees, pays.",
+    description="Looks after a wallet of test money: tells the balance, quotes fees, pays, and donates when you agree.",
     prompt=(
         "You look after a person's wallet. The money in it is test money, and you say so when somebody asks. "
         "Before you pay, get a quote and tell what it will cost in all. Pay only what was asked for, once. "
         "When a payment fails, or nobody knows whether it happened, say so plainly and do not try again "
         "unless you are asked to. Answer in a sentence or two."
     ),
-    tools=(balance, quote, pay),
+    tools=(balance, quote, pay, donate),
 )
 
 
@@ -85,6 +85,20 @@ def _ledger() -> Path:
     path = path if path.suffix == ".jsonl" else path / "wallet-ledger.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _spend(context: ToolContext, cents: int, fee: int, to: str) -> int:
+    """Move money and return what is left."""
+    total = cents + fee
+    _work()
+    with _ledger().open("a") as ledger:
+        fcntl.flock(ledger, fcntl.LOCK_EX)  # one payment at a time, whichever process makes it
+        left = START_CENTS - _spent(_ledger(), context) - total
+        if left < 0:
+            raise ValueError(f"{_money(total)} is more than the {_money(left + total)} that are left.")
+        _append(ledger.fileno(), context, amount=_money(cents), fee=_money(fee), to=to)
+    _work()
+    return left
 
 
 def _append(ledger: int, context: ToolContext, **payment: str) -> None:
@@ -105,7 +119,7 @@ def _spent(ledger: Path, context: ToolContext) -> int:
     lines = ledger.read_text().splitlines() if ledger.exists() else []
     payments = [json.loads(line) for line in lines]
     mine = [p for p in payments if (p["tenant"], p["owner"]) == (context.tenant, context.owner)]
-    return sum(_cents(Decimal(p["amount"])) + _cents(Decimal(p["fee"])) for p in mine)
+    return sum(round(100 * (Decimal(p["amount"]) + Decimal(p["fee"]))) for p in mine)
 
 
 def _cents(amount: Decimal) -> int:
