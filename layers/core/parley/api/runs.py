@@ -44,7 +44,7 @@ async def get_run(session: Refs, run_id: str, state: States, principal: Principa
 
 @router.post("/v1/sessions/{session_id}/runs/{run_id}/cancel", summary="Stop a run")
 async def cancel_run(session: Refs, run_id: str, response: Response, state: States, by: Bys) -> RunShape:
-    """Stop a run: nothing of it starts from then on, and what is under way is cut short, or ends if it is a tool.
+    """Stop a run: no call with an effect starts from then on; an answer under way is cut, a tool at work ends.
 
     The run closes soon after as `interrupted`. One that was stopped before is returned as it is.
     """

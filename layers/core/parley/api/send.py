@@ -48,7 +48,7 @@ class MessageInput(BaseModel):
 
 
 class InterruptInput(BaseModel):
-    """A stop: nothing of the run that is open starts behind it. A session where none is open only keeps it."""
+    """A stop: no call of the open run with an effect starts behind it. Where none is open, it is only kept."""
 
     model_config = ConfigDict(extra="forbid")
 

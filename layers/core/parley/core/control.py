@@ -16,7 +16,7 @@ CancelReason = Literal["interrupted", "approval_expired"]
 
 
 class UserInterrupt(EventBase):
-    """A person stops the run that is open: nothing of it starts behind this event."""
+    """A person stops the run that is open: no call with an effect is intended behind this event."""
 
     type: Literal["user.interrupt"] = "user.interrupt"
     requested_by: str = ""
